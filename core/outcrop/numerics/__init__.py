@@ -1,0 +1,1 @@
+"""Shared array functions: similarity, principal components and block detection."""

@@ -1,0 +1,1 @@
+"""The ONNX model zoo of outcrop: cards, models, architectures, recipes and training."""
