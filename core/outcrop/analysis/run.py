@@ -1,0 +1,75 @@
+"""Run one analysis over sources of activations, and check what it returns."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from outcrop.analysis.analysis import Analysis, Parameters
+from outcrop.analysis.validation import annotate_result, validate_result
+from outcrop.errors import AnalysisError, ParameterError, did_you_mean
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from outcrop.analysis.context import Context
+
+
+def make_parameters(analysis: type[Analysis], given: Mapping[str, Any]) -> Parameters:
+    """Return the validated parameters of an analysis; text is converted as each parameter asks.
+
+    Raises:
+        ParameterError: A parameter is unknown or has a wrong value; lists every problem.
+    """
+    try:
+        return analysis.parameters.model_validate(dict(given))
+    except ValidationError as error:
+        known = list(analysis.parameters.model_fields)
+        raise ParameterError(
+            "; ".join(_problem_text(analysis.name, dict(problem), known) for problem in error.errors())
+        ) from None
+
+
+def run_analysis(analysis: type[Analysis], context: "Context", parameters: Parameters) -> "dict[str, xr.Dataset]":
+    """Return the leaves of a result, each validated against its declared kind.
+
+    Raises:
+        AnalysisError: The analysis returned other leaves than it declares.
+        SchemaError: A leaf does not satisfy its kind.
+    """
+    returned = analysis().run(context, parameters)
+    leaves = _by_leaf(analysis, returned)
+    if set(leaves) != set(analysis.produces):
+        raise AnalysisError(
+            f"Analysis {analysis.name!r} returned {', '.join(sorted(map(str, leaves))) or 'nothing'}; "
+            f"it declares {', '.join(sorted(analysis.produces))}. Return one dataset for each."
+        )
+    annotated = {}
+    for leaf, dataset in leaves.items():
+        kind = dataset.attrs.get("kind", analysis.produces[leaf])
+        if kind != analysis.produces[leaf]:
+            raise AnalysisError(
+                f"Analysis {analysis.name!r} declares leaf {leaf!r} as kind {analysis.produces[leaf]!r} "
+                f"and returned kind {kind!r}. Make them agree."
+            )
+        annotated[leaf] = annotate_result(dataset, kind)
+        validate_result(annotated[leaf])
+    return annotated
+
+
+def _by_leaf(analysis: type[Analysis], returned: "Mapping[str, xr.Dataset] | xr.Dataset") -> "dict[str, xr.Dataset]":
+    import xarray as xr
+
+    if isinstance(returned, xr.Dataset):
+        return {next(iter(analysis.produces)): returned}
+    return {str(leaf): dataset for leaf, dataset in returned.items()}
+
+
+def _problem_text(analysis: str, problem: dict[str, Any], known: list[str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return (
+            f"Analysis {analysis!r} has no parameter {name!r}.{did_you_mean(name, known)} "
+            f"It has {', '.join(known) or 'none'}."
+        )
+    return f"Parameter {name!r} of {analysis!r}: {problem['msg'].lower()}, got {problem['input']!r}."

@@ -1,0 +1,70 @@
+"""Results as text and as JSON, by the kind of each leaf."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outcrop.cli.display import show_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_BLOCK_COLUMNS = {
+    "block_model": "model",
+    "first_layer": "from",
+    "last_layer": "to",
+    "layer_count": "layers",
+    "score": "score",
+    "similarity": "mean CKA",
+    "contrast": "contrast",
+    "pc_support": "PC1 inside",
+    "pc_support_outside": "PC1 outside",
+    "removal_effect": "removal",
+    "is_block": "block",
+}
+
+
+def show_result(result: "xr.DataTree") -> None:
+    """Print a result: blocks as tables, other kinds by what they hold."""
+    record = json.loads(result.attrs["provenance"])
+    models = ", ".join(model["name"] for model in record["models"])
+    click.echo(f"{record['analysis']} of {models} on {record['data']['samples']} samples of {record['data']['name']}\n")
+    for name, leaf in result.children.items():
+        if leaf.attrs.get("kind") == "blocks":
+            _show_blocks(leaf.to_dataset())
+        else:
+            sizes = ", ".join(f"{size} {dimension}" for dimension, size in leaf.sizes.items())
+            click.echo(f"{name}: {', '.join(map(str, leaf.data_vars))} ({sizes})")
+
+
+def result_record(result: "xr.DataTree") -> dict[str, Any]:
+    """Return a result as plain values; two-dimensional variables by their shape only."""
+    leaves: dict[str, Any] = {}
+    for name, leaf in result.children.items():
+        dataset = leaf.to_dataset()
+        leaves[name] = {"kind": dataset.attrs["kind"], "dims": dict(dataset.sizes)} | {
+            str(key): variable.values.tolist() if variable.ndim < 2 else {"shape": list(variable.shape)}
+            for key, variable in dataset.variables.items()
+        }
+    return {"provenance": json.loads(result.attrs["provenance"]), "leaves": leaves}
+
+
+def _show_blocks(blocks: "xr.Dataset") -> None:
+    verdicts = [
+        {"model": model, "verdict": verdict, "layers": f"{count} ({kind})"}
+        for model, verdict, count, kind in zip(
+            blocks["model"].values.tolist(),
+            blocks["verdict"].values.tolist(),
+            blocks["evaluated_layers"].values.tolist(),
+            blocks["evaluated_kind"].values.tolist(),
+            strict=True,
+        )
+    ]
+    show_table(verdicts, {"model": "model", "verdict": "verdict", "layers": "layers evaluated"})
+    if blocks.sizes["block"]:
+        columns = {key: blocks[key].values.tolist() for key in _BLOCK_COLUMNS}
+        rows = [{key: column[index] for key, column in columns.items()} for index in range(blocks.sizes["block"])]
+        click.echo("")
+        show_table(rows, _BLOCK_COLUMNS, title="Intervals of similar layers")
+    click.echo("")

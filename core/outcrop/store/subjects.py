@@ -1,0 +1,126 @@
+"""What an analysis is run on: live models over data, or captures of a study, named by their model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outcrop.analysis.provenance import DataRecord, ModelRecord
+from outcrop.capture.source import ActivationSource, LiveSource
+from outcrop.errors import AnalysisError
+from outcrop.models.model import Layer, Model
+from outcrop.store.activations import StoredSource
+from outcrop.store.dataset import data_id
+from outcrop.store.ledger import identify
+
+if TYPE_CHECKING:
+    from outcrop.data.dataset import Data
+    from outcrop.models.selection import Selection
+    from outcrop.store.study import Study
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model of a run: what it is, which layers were selected, and where their values come from.
+
+    Attributes:
+        record: For the provenance.
+        data: The samples it sees.
+        layers: Selected layers, in topological order.
+        source: Opens the activations.
+    """
+
+    record: ModelRecord
+    data: DataRecord
+    layers: tuple[Layer, ...]
+    source: Callable[[], ActivationSource]
+
+
+def find_subjects(
+    study: "Study", models: Sequence[Model | str], data: "Data | None", layers: "Selection"
+) -> list[Subject]:
+    """Return the subjects of a run: a name stands for what the study holds of that model.
+
+    Raises:
+        AnalysisError: No model, two of one name, a live model without data, or different data.
+        ModelNotFoundError: The study holds nothing of a named model.
+    """
+    names = [model if isinstance(model, str) else model.name for model in models]
+    if not names:
+        raise AnalysisError("No model was given; give at least one.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise AnalysisError(
+            f"Two models are called {', '.join(map(repr, repeated))}; give one another name: "
+            "load_model(..., name='other'), or --model other=REFERENCE."
+        )
+    subjects = [
+        _stored(study, model, data, layers) if isinstance(model, str) else _live(study, model, data, layers)
+        for model in models
+    ]
+    seen = {subject.data.node for subject in subjects}
+    if len(seen) > 1:
+        raise AnalysisError(
+            f"The models saw different data: {', '.join(sorted(seen))}. "
+            "Representations compare on the same samples only."
+        )
+    return subjects
+
+
+def _stored(study: "Study", name: str, data: "Data | None", layers: "Selection") -> Subject:
+    from outcrop.models.selection import select_layers
+
+    capture = study.activations[name] if data is None else study.activations[name, data_id(data)]
+    chosen = select_layers(capture, layers)
+    if not capture.holds(chosen):
+        raise AnalysisError(
+            f"The capture of {name!r} is not finished: {min(map(capture.committed, capture))} of {capture.samples} "
+            "samples are stored. Run the capture again to continue it."
+        )
+    identity = capture.identity
+    record = ModelRecord(
+        name=name, source=identity.model_source, fingerprint=identity.model_fingerprint, device=identity.device
+    )
+    return Subject(record, stored_data_record(study, identity.data), chosen, lambda: StoredSource(capture, chosen))
+
+
+def _live(study: "Study", model: Model, data: "Data | None", layers: "Selection") -> Subject:
+    from outcrop.models.selection import select_layers
+
+    if data is None:
+        raise AnalysisError(
+            f"Model {model.name!r} was given without data; pass data=, or the name of a model whose activations "
+            "the study holds."
+        )
+    chosen = select_layers(model, layers)
+    record = ModelRecord(
+        name=model.name, source=model.source, fingerprint=model.fingerprint, device=model.device.split(":")[0]
+    )
+    return Subject(record, data_record(data), chosen, lambda: _best_source(study, model, chosen, data))
+
+
+def _best_source(study: "Study", model: Model, layers: tuple[Layer, ...], data: "Data") -> ActivationSource:
+    """Return a capture that holds all that is needed, else the model itself."""
+    node = identify(model, data).node
+    for capture in study.activations.captures():
+        if capture.node == node and capture.holds(layers):
+            return StoredSource(capture, layers)
+    return LiveSource(model, layers, data)
+
+
+def data_record(data: "Data") -> DataRecord:
+    """Return the provenance of data at hand."""
+    return DataRecord(
+        name=data.name, source=data.source, fingerprint=data.fingerprint, samples=len(data), node=data_id(data)
+    )
+
+
+def stored_data_record(study: "Study", node: str) -> DataRecord:
+    """Return the provenance of data that a study knows."""
+    stored = study.data[node]
+    return DataRecord(
+        name=stored.attrs["name"],
+        source=stored.attrs["source"],
+        fingerprint=stored.attrs["fingerprint"],
+        samples=stored.sizes["sample"],
+        node=node,
+    )
