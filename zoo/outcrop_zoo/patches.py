@@ -5,12 +5,16 @@ One class a photograph. Training patches come from its left 70 %, test patches f
 an even grid: the data set is the same on every machine, without a random number.
 """
 
-from collections.abc import Callable
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from outcrop.errors import DataNotFoundError, ParameterError
 
 PATCH_SIZE = 32
 TRAIN_SHARE_OF_WIDTH = 0.7
@@ -36,23 +40,41 @@ class Patches:
     classes: tuple[str, ...]
 
 
-def photographs() -> dict[str, Callable[[], NDArray[np.uint8]]]:
-    """Return the photographs by class name; each is read when called, as (y, x, channel) uint8."""
-    from skimage import data
-    from sklearn.datasets import load_sample_image
+# Package and file of every photograph, by class. The files are read directly: the packages' own functions
+# give the same pixels, and take seconds to import.
+_PHOTOGRAPHS = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "cat": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "galaxies": ("skimage", "data/hubble_deep_field.jpg"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "temple": ("sklearn", "datasets/images/china.jpg"),
+    "tissue": ("skimage", "data/ihc.png"),
+}
+CLASSES = tuple(_PHOTOGRAPHS)
 
-    return {
-        "astronaut": data.astronaut,
-        "cat": data.chelsea,
-        "coffee": data.coffee,
-        "flower": lambda: load_sample_image("flower.jpg"),
-        "galaxies": data.hubble_deep_field,
-        "motorcycle": lambda: data.stereo_motorcycle()[0],
-        "retina": data.retina,
-        "rocket": data.rocket,
-        "temple": lambda: load_sample_image("china.jpg"),
-        "tissue": data.immunohistochemistry,
-    }
+
+def photograph(name: str) -> NDArray[np.uint8]:
+    """Return one photograph by its class name, (y, x, channel).
+
+    Raises:
+        DataNotFoundError: The package that ships the photograph is not there, or came without it.
+    """
+    package, file = _PHOTOGRAPHS[name]
+    specification = importlib.util.find_spec(package)
+    for folder in (specification.submodule_search_locations or ()) if specification else ():
+        path = Path(folder, file)
+        if path.is_file():
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+    distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}.get(package, package)
+    raise DataNotFoundError(
+        f"The photograph {name!r} of the patches is the file {file} of the package {package}, which is not there; "
+        f"reinstall it with 'pip install --force-reinstall {distribution}'."
+    )
 
 
 def load_patches(split: Split, *, per_class: int | None = None) -> Patches:
@@ -64,24 +86,24 @@ def load_patches(split: Split, *, per_class: int | None = None) -> Patches:
             an even grid of that many patches, so fewer are spread over the whole region.
 
     Raises:
-        ValueError: The split is unknown or ``per_class`` is not positive.
+        ParameterError: The split is unknown or ``per_class`` is not positive.
+        DataNotFoundError: A photograph is not installed.
     """
     if split not in PATCHES_PER_PHOTOGRAPH:
-        raise ValueError(f"Unknown split {split!r} of the patches; expected 'train' or 'test'.")
+        raise ParameterError(f"Unknown split {split!r} of the patches; expected 'train' or 'test'.")
     count = PATCHES_PER_PHOTOGRAPH[split] if per_class is None else per_class
     if count < 1:
-        raise ValueError(f"Patches per class must be at least 1; got {count}.")
-    classes = tuple(photographs())
-    images = np.empty((count, len(classes), PATCH_SIZE, PATCH_SIZE, 3), dtype=np.uint8)
-    ids = np.empty((count, len(classes)), dtype=object)
-    for index, (name, read) in enumerate(photographs().items()):
-        photograph = np.ascontiguousarray(read()[..., :3])
-        for sample, (top, left) in enumerate(_positions(photograph.shape[0], photograph.shape[1], split, count)):
-            images[sample, index] = photograph[top : top + PATCH_SIZE, left : left + PATCH_SIZE]
+        raise ParameterError(f"Patches per class must be at least 1; got {count}.")
+    images = np.empty((count, len(CLASSES), PATCH_SIZE, PATCH_SIZE, 3), dtype=np.uint8)
+    ids = np.empty((count, len(CLASSES)), dtype=object)
+    for index, name in enumerate(CLASSES):
+        pixels = photograph(name)
+        for sample, (top, left) in enumerate(_positions(pixels.shape[0], pixels.shape[1], split, count)):
+            images[sample, index] = pixels[top : top + PATCH_SIZE, left : left + PATCH_SIZE]
             ids[sample, index] = f"{name}:{top:04d}:{left:04d}"
-    labels = np.tile(np.arange(len(classes)), count)
+    labels = np.tile(np.arange(len(CLASSES)), count)
     flat = images.reshape(-1, PATCH_SIZE, PATCH_SIZE, 3)
-    return Patches(images=flat, labels=labels, ids=list(ids.reshape(-1)), classes=classes)
+    return Patches(images=flat, labels=labels, ids=list(ids.reshape(-1)), classes=CLASSES)
 
 
 def _positions(height: int, width: int, split: Split, count: int) -> list[tuple[int, int]]:

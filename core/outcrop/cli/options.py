@@ -65,9 +65,10 @@ def load_models(references: Sequence[str], device: str) -> "list[Model]":
 
 def load_samples(reference: str, limit: int | None, strict: bool) -> "Data":
     """Load data as the options ask."""
+    from outcrop.cli.display import progress
     from outcrop.data import load_data
 
-    return load_data(reference, limit=limit, strict=strict)
+    return load_data(reference, limit=limit, strict=strict, progress=progress)
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Data(ABC):
         labels: (sample,), index into ``classes``, or None.
         classes: Names of the classes, or None.
         skipped: Samples that could not be read, left out of everything above.
+        concurrent: Whether several threads may read at once.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Data(ABC):
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] | None = None
     skipped: tuple[Skipped, ...] = ()
+    concurrent: bool = False
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -72,6 +74,6 @@ class Data(ABC):
             DataReadError: The sample cannot be read.
         """
 
-    def thumbnail(self, index: int, size: int = 48) -> NDArray[np.uint8] | None:
+    def thumbnail(self, index: int, size: int = 48) -> NDArray[np.uint8] | None:  # noqa: ARG002 - for those who can
         """Return a small square picture (y, x, channel) of a sample, or None where it cannot be shown."""
         return None

@@ -65,6 +65,7 @@ class BlockEvidence:
         score: Share of all layers that lie in the interval.
         similarity: Mean CKA between different layers inside.
         contrast: That mean less the mean CKA between layers inside and outside; NaN where nothing is outside.
+            Degenerate layers (NaN) count as layers of the map, and have no part in means over what is outside.
         pc_support: Mean share of variance of the first principal component inside.
         pc_support_outside: The same outside; NaN where nothing is outside.
         pc_alignment: Mean squared cosine between the first principal components of different layers inside.
@@ -157,17 +158,14 @@ def _weigh(
     similar = _mean_of_pairs(similarity[window, window])
     across = similarity[np.ix_(inside, ~inside)]
     support = float(np.mean(pc_share[inside]))
-    outside = float(np.mean(pc_share[~inside])) if (~inside).any() else float("nan")
+    outside = _mean_of_known(pc_share[~inside])
     # The block's own minimum length is what a remnant has to reach to count as one.
-    left = _longest(
-        similarity_without_pc, interval.start, interval.stop, _minimum_length(layers, thresholds), thresholds
-    )
-    remaining = left.length if left is not None else 0
+    remaining = _longest_length(similarity_without_pc[window, window], _minimum_length(layers, thresholds), thresholds)
     return BlockEvidence(
         interval=interval,
         score=interval.length / layers,
         similarity=similar,
-        contrast=similar - float(np.mean(across)) if across.size else float("nan"),
+        contrast=similar - _mean_of_known(across),
         pc_support=support,
         pc_support_outside=outside,
         pc_alignment=_mean_of_pairs(pc_alignment[window, window]),
@@ -179,6 +177,14 @@ def _weigh(
 
 def _minimum_length(layers: int, thresholds: BlockThresholds) -> int:
     return max(thresholds.minimum_layers, int(np.ceil(thresholds.minimum_share * layers)))
+
+
+def _longest_length(similarity: NDArray[np.floating], least: int, thresholds: BlockThresholds) -> int:
+    """Return the length of the longest qualifying interval, 0 without one; a NaN layer splits the map and no more."""
+    found = [
+        _longest(similarity, start, stop, least, thresholds) for start, stop in _runs(~np.isnan(np.diag(similarity)))
+    ]
+    return max((interval.length for interval in found if interval is not None), default=0)
 
 
 def _runs(kept: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -224,7 +230,7 @@ def _longest(
 
 
 def _is_even(square: NDArray[np.floating], thresholds: BlockThresholds) -> bool:
-    """Return whether neither a tenth of the pairs nor any single layer falls short of the mean by more than the slack."""
+    """Return whether no tenth of the pairs and no single layer falls short of the mean by more than the slack."""
     floor = thresholds.similarity - thresholds.slack
     of_layer = (square.sum(1) - np.diag(square)) / (len(square) - 1)
     return bool(np.quantile(_pairs(square), thresholds.quantile) >= floor and of_layer.min() >= floor)
@@ -236,3 +242,8 @@ def _pairs(square: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _mean_of_pairs(square: NDArray[np.floating]) -> float:
     return float(np.mean(_pairs(square)))
+
+
+def _mean_of_known(values: NDArray[np.floating]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if known.size else float("nan")

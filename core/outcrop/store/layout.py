@@ -40,7 +40,7 @@ def open_root(location: str, mode: str) -> zarr.Group:
     if not is_remote(location):
         _check_local(Path(location), mode)
     try:
-        root = zarr.open_group(location, mode="r" if mode == "r" else "r+", zarr_format=3)
+        root = zarr.open_group(location, mode="r" if mode == "r" else "r+", zarr_format=3, use_consolidated=False)
     except FileNotFoundError:
         if mode == "r":
             raise _not_found(location) from None

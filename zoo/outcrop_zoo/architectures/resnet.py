@@ -12,6 +12,8 @@ exported graph both see the same ``7 * 3n + 8`` named operations (the papers cou
 import torch
 from torch import Tensor, nn
 
+from outcrop.errors import ZooError
+
 
 class Add(nn.Module):
     """The residual addition, as a module so that it has a name."""
@@ -54,14 +56,14 @@ class CifarResNet(nn.Module):
         num_classes: Number of logits.
 
     Raises:
-        ValueError: The depth is not of the form ``6n + 2``.
+        ZooError: The depth is not of the form ``6n + 2``.
     """
 
     def __init__(self, depth: int, *, width: int = 1, num_classes: int = 10) -> None:
         super().__init__()
         blocks, remainder = divmod(depth - 2, 6)
         if remainder or blocks < 1:
-            raise ValueError(f"A CIFAR ResNet has depth 6n + 2 (8, 14, 20, ...); got depth {depth}.")
+            raise ZooError(f"A CIFAR ResNet has depth 6n + 2 (8, 14, 20, ...); got depth {depth}.")
         channels = 16 * width
         self.conv = nn.Conv2d(3, channels, 3, padding=1)
         self.norm = _batch_norm(channels)

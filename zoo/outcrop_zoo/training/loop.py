@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from outcrop.errors import ZooError
 from outcrop_zoo.architectures import build_architecture
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.training.augmentation import crop_and_flip
@@ -32,7 +35,7 @@ class TrainingRun:
 
     Attributes:
         network: The trained network, in evaluation mode.
-        history: One row an epoch: ``epoch``, ``learning_rate``, ``loss``, ``train_accuracy``, ``seconds``.
+        history: One row an epoch: ``epoch``, ``learning_rate``, ``loss``, ``train_accuracy``, ``seconds``, ``threads``.
     """
 
     network: nn.Module
@@ -64,10 +67,10 @@ def train(
         on_epoch: Called with the history row of every finished epoch.
 
     Raises:
-        ValueError: The checkpoint was written by another recipe.
+        ZooError: The checkpoint was written by another recipe, or cannot be read.
     """
     torch.manual_seed(recipe.seed)
-    network = build_architecture(recipe.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks the keyword
+    network = build_architecture(recipe.architecture).to(memory_format=torch.channels_last)
     optimizer = _optimizer(network, recipe)
     run = TrainingRun(network)
     if checkpoint is not None and checkpoint.exists():
@@ -104,14 +107,16 @@ def _train_epoch(
         group["lr"] = learning_rate
     network.train()
     total_loss, hits = 0.0, 0
-    for chosen in torch.randperm(len(data.labels), generator=generator).split(recipe.batch_size):
+    order = torch.randperm(len(data.labels), generator=generator)
+    for start in range(0, len(order), recipe.batch_size):
+        chosen = order[start : start + recipe.batch_size]
         images = crop_and_flip(data.images[chosen], generator=generator).contiguous(memory_format=torch.channels_last)
         labels = data.labels[chosen]
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = network(images).float()
         loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         total_loss += float(loss.detach()) * len(chosen)
         hits += int((logits.detach().argmax(1) == labels).sum())
@@ -122,6 +127,7 @@ def _train_epoch(
         "loss": total_loss / samples,
         "train_accuracy": hits / samples,
         "seconds": time.perf_counter() - started,
+        "threads": float(torch.get_num_threads()),
     }
 
 
@@ -148,16 +154,35 @@ def _save(
     os.replace(partial, path)
 
 
+def read_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return ``network``, ``optimizer`` and ``history`` of a checkpoint.
+
+    Raises:
+        ZooError: The file was written by another recipe, or is no checkpoint.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        # A recipe of an older release lacks the newer fields, which then have their defaults.
+        found = Recipe.model_validate_json(state["recipe"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ZooError(
+            f"The checkpoint {path} cannot be read ({reason}). Delete it to train again from the start."
+        ) from error
+    if found != recipe:
+        expected, got = recipe.model_dump(), found.model_dump()
+        changes = "; ".join(f"{key} {got[key]}, expected {expected[key]}" for key in got if got[key] != expected[key])
+        raise ZooError(
+            f"The checkpoint {path} was written by another recipe than {recipe.name!r}: found {changes}. "
+            f"Delete it or choose another folder."
+        )
+    return state
+
+
 def _restore(
     path: Path, recipe: Recipe, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    state = torch.load(path, weights_only=True)
-    expected = json.dumps(recipe.model_dump(), sort_keys=True)
-    if state["recipe"] != expected:
-        raise ValueError(
-            f"The checkpoint {path} was written by another recipe than {recipe.name!r}: "
-            f"found {state['recipe']}, expected {expected}. Delete it or choose another folder."
-        )
+    state = read_checkpoint(path, recipe)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     history: list[dict[str, float]] = state["history"]

@@ -1,0 +1,116 @@
+"""Watch a torch network run: every value of a module or function is seen at the moment it exists.
+
+Forward hooks follow the modules, and a ``TorchFunctionMode`` sees the functions they call (residual additions,
+``F.relu``, ``matmul``). Nothing is traced or compiled, so any network that runs can be watched, and a value is seen
+before a later in-place operation can alter it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from outcrop.models.kinds import IGNORED_OPERATIONS, hides_its_operations, operation_name
+
+Key = tuple[str, int]
+"""Raw name of a value (module path or ``<module path>.<function>``, then the place in a tuple) and its occurrence."""
+
+
+class Frame(NamedTuple):
+    """A module whose forward is running."""
+
+    path: str
+    module: nn.Module
+    hides: bool
+    note: Any
+
+
+class Execution(TorchFunctionMode):
+    """One watched run of a network; what is done with the values is up to the subclass."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.frames: list[Frame] = []
+        self._counts: Counter[str] = Counter()
+        self._busy = False
+
+    def run(self, arguments: Sequence[Tensor], keywords: Mapping[str, Tensor]) -> Any:
+        """Return the output of the network; all hooks are removed afterwards, also upon errors."""
+        handles = []
+        try:
+            for path, module in self.network.named_modules():
+                hides = hides_its_operations(module)
+                handles.append(module.register_forward_pre_hook(partial(self._enter, path, hides), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._leave))
+            with torch.no_grad(), self:
+                return self.network(*arguments, **keywords)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def prepare(self, _arguments: Sequence[Any], _keywords: Mapping[str, Any], /) -> Any:
+        """Return a note on the arguments of a module or function, made before it runs."""
+        return None
+
+    def operation_value(self, key: Key, operation: str, value: Tensor, note: Any, /) -> None:
+        """Take a value that a function has returned."""
+        raise NotImplementedError
+
+    def module_value(self, key: Key, frame: Frame, position: int, value: Tensor, /) -> None:
+        """Take a value that a module has returned, the ``position``-th of its tensors."""
+        raise NotImplementedError
+
+    def next_key(self, name: str) -> Key:
+        """Return the name with how many times it has occurred before."""
+        self._counts[name] += 1
+        return name, self._counts[name] - 1
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        # The mode is off while this method runs; only the hooks below are called with the mode on.
+        kwargs = kwargs or {}
+        if self._busy or not self.frames or any(frame.hides for frame in self.frames):
+            return function(*args, **kwargs)
+        operation = operation_name(function)
+        if operation in IGNORED_OPERATIONS:
+            return function(*args, **kwargs)
+        note = self.prepare(args, kwargs)
+        result = function(*args, **kwargs)
+        if isinstance(result, Tensor | tuple):
+            path = self.frames[-1].path
+            name = f"{path}.{operation}" if path else operation
+            for suffix, value in named_tensors(result):
+                self.operation_value(self.next_key(name + suffix), operation, value, note)
+        return result
+
+    def _enter(self, path: str, hides: bool, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._busy = True
+        self.frames.append(Frame(path, module, hides, self.prepare(args, kwargs)))
+        self._busy = False
+
+    def _leave(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        self._busy = True
+        frame = self.frames.pop()
+        if not any(outer.hides for outer in self.frames):
+            for position, (suffix, value) in enumerate(named_tensors(output)):
+                self.module_value(self.next_key((frame.path or "output") + suffix), frame, position, value)
+        self._busy = False
+
+
+def named_tensors(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the floating-point tensors in nested tuples, lists and mappings, with their suffix (``.0``, ``.key``)."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and value.layout == torch.strided and value.numel():
+            yield suffix, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from named_tensors(item, f"{suffix}.{name}")
+    elif isinstance(value, tuple | list):
+        for position, item in enumerate(value):
+            yield from named_tensors(item, f"{suffix}.{position}")

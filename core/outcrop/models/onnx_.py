@@ -1,0 +1,335 @@
+"""ONNX models on ONNX Runtime: any value of the graph, batch by batch, without touching the file."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google.protobuf.message  # type: ignore[import-untyped]  # protobuf ships no types
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from outcrop.errors import InputError, ModelLoadError, ModelNotFoundError
+from outcrop.models import preprocessing as images
+from outcrop.models import runtime_
+from outcrop.models.graph import Graph, ValueType
+from outcrop.models.graph_layers import (
+    DEFAULT_IMAGE_SIZE,
+    GraphInput,
+    fixed_batch_size,
+    read_inputs,
+    read_layers,
+)
+from outcrop.models.model import Layer, Model, Preprocessing, Visitor
+from outcrop.models.segments import Segment, build, cut
+
+MEMORY_BUDGET = 512 << 20
+"""Bytes of visited values that are held at a time."""
+
+CLASSES_KEY = "outcrop.classes"
+"""Of the metadata of an ONNX file; its value is a JSON list of the names of the logits."""
+
+_CACHED_PLANS = 4
+
+
+def load_onnx(
+    source: str | Path | onnx.ModelProto,
+    *,
+    name: str | None = None,
+    device: str = "auto",
+    preprocessing: Preprocessing | None = None,
+    memory_budget: int = MEMORY_BUDGET,
+) -> "OnnxModel":
+    """Return an ONNX model from a file or from memory.
+
+    Weights in files beside the model stay there: models beyond 2 GB load from their path.
+
+    Args:
+        source: Path, or a model in memory, which is not modified.
+        name: Short name; None takes the file's.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        preprocessing: Of images; None takes what the file's metadata says, or what its input suggests.
+        memory_budget: Bytes of visited values that are held at a time.
+
+    Raises:
+        ModelNotFoundError: There is no such file.
+        ModelLoadError: It is not an ONNX model, or ONNX Runtime cannot run it.
+    """
+    if isinstance(source, onnx.ModelProto):
+        label = source.graph.name or "model"
+        return OnnxModel(
+            Graph(source), name=name or label, source=f"onnx:<{label}>", device=device, preprocessing=preprocessing,
+            memory_budget=memory_budget,
+        )  # fmt: skip
+    path = Path(source).expanduser()
+    graph = Graph(_read(path), folder=path.resolve().parent)
+    return OnnxModel(
+        graph, name=name or path.stem, source=f"onnx:{source}", device=device, preprocessing=preprocessing,
+        memory_budget=memory_budget,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if path.is_dir():
+        raise ModelLoadError(f"{path} is not an ONNX model: it is a folder; give the path of the file in it.")
+    if not path.exists():
+        raise ModelNotFoundError(f"There is no file {path}; give the path of an ONNX model.")
+    content = path.read_bytes()
+    if not content:
+        raise ModelLoadError(f"{path} is not an ONNX model: it is empty.")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except google.protobuf.message.DecodeError as error:
+        raise ModelLoadError(f"{path} is not an ONNX model: it is another kind of file, or truncated.") from error
+    if not model.graph.output or not model.opset_import:
+        raise ModelLoadError(f"{path} is not an ONNX model: it holds no graph.")
+    return model
+
+
+class OnnxModel(Model):
+    """A model that ONNX Runtime runs.
+
+    Layers answer to their name, and to the names of the graph's values and nodes.
+
+    Args:
+        graph: Of the network.
+        name: Short name.
+        source: The reference it was loaded from.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        preprocessing: Of images; None takes what the metadata says, or what the input suggests.
+        memory_budget: Bytes of visited values that are held at a time.
+
+    Raises:
+        ModelLoadError: ONNX Runtime cannot run the network.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        name: str,
+        source: str,
+        device: str = "auto",
+        preprocessing: Preprocessing | None = None,
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.memory_budget = memory_budget
+        self._graph = graph
+        self._device = runtime_.resolve_device(device)
+        self._plans: OrderedDict[Any, list[tuple[Segment, Any]]] = OrderedDict()
+        self._types: dict[str, ValueType] = {}
+        self._inputs = read_inputs(graph)
+        self.inputs = tuple(given.spec for given in self._inputs)
+        self.batch_size = fixed_batch_size(self._inputs)
+        metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
+        recipe = _image_recipe(metadata, self._inputs)
+        self.preprocessing = preprocessing or recipe
+        self.classes = _classes(metadata)
+        self._plan((), 1)  # refuses at once what cannot run
+        found = read_layers(graph, self._inputs, self._probe, _image_size(metadata))
+        self._types = found.types
+        self._values = found.values
+        self._aliases = found.aliases
+        self.layers = found.layers
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, such as ``cpu`` or ``cuda:0``."""
+        return self._device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of weights and graph, wherever the weights lie and whoever wrote the file."""
+        return _fingerprint(self._graph)
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its name, or by the name of its value or node in the graph.
+
+        Raises:
+            LayerNotFoundError: No such layer; near names are suggested.
+        """
+        if name not in self._by_name and name in self._aliases:
+            name = self._aliases[name]
+        return super().layer(name)
+
+    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Compare a batch with what the model takes.
+
+        Raises:
+            InputError: An input is missing, or has another shape, type or number of samples.
+        """
+        super().check_inputs(inputs)
+        for spec in self.inputs:
+            given = inputs[spec.name]
+            if self.batch_size is not None and len(given) != self.batch_size:
+                raise InputError(
+                    f"Model {self.name!r} is fixed at {self.batch_size} samples per batch; got {len(given)}. "
+                    "Export it with an open batch size, or feed it as many."
+                )
+            if given.is_floating_point() != getattr(torch, spec.dtype).is_floating_point:
+                raise InputError(
+                    f"Model {self.name!r} takes {spec.name!r} as {spec.dtype}; "
+                    f"the data is {str(given.dtype).removeprefix('torch.')}. Convert it."
+                )
+
+    def visit(self, inputs: Mapping[str, Tensor], layers: Collection[str], visitor: Visitor) -> None:
+        """Run one batch and call ``visitor(layer, values)`` for each of the named layers, in execution order.
+
+        The graph runs in consecutive segments whose visited values fit the memory budget; nothing is computed twice,
+        and nothing beyond the last of the layers.
+        """
+        chosen = {self.layer(name).name for name in layers}
+        wanted = {self._values[name]: self._by_name[name] for name in chosen}
+        self.check_inputs(inputs)
+        prepared = self._prepare(inputs)
+        for given in self._inputs:
+            if given.name in wanted:
+                visitor(wanted[given.name], _by_sample(prepared[given.name]))
+        computed = tuple(sorted(name for name in wanted if name in self._graph.producer))
+        if not computed:
+            return
+        held = dict(prepared)
+        for segment, session in self._plan(computed, len(next(iter(prepared.values())))):
+            values = runtime_.run_session(
+                session, {name: held[name] for name in segment.inputs}, segment.outputs, device=self._device
+            )
+            held.update((name, value) for name, value in values.items() if value is not None)
+            values.clear()
+            for name in segment.wanted:
+                visitor(wanted[name], _by_sample(held[name]))
+                if name in segment.last_use:
+                    del held[name]
+            for name in segment.last_use:
+                held.pop(name, None)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the (first) output of the network for one batch."""
+        self.check_inputs(inputs)
+        prepared = self._prepare(inputs)
+        first = self._graph.outputs[0]
+        [(segment, session)] = self._plan((), 1)
+        values = runtime_.run_session(
+            session, {name: prepared[name] for name in segment.inputs}, [first], device=self._device
+        )
+        output = values[first]
+        if output is None:
+            raise InputError(f"The output {first!r} of model {self.name!r} is not a tensor; export it with one.")
+        return output
+
+    def _prepare(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            spec.name: inputs[spec.name].detach().to(self._device, getattr(torch, spec.dtype)).contiguous()
+            for spec in self.inputs
+        }
+
+    def _plan(self, wanted: tuple[str, ...], batch_size: int) -> list[tuple[Segment, Any]]:
+        """Return the segments that compute some values, with their sessions; all outputs where none are named."""
+        sizes = {self._values[layer.name]: batch_size * _bytes(layer) for layer in self.layers} if wanted else {}
+        segments = cut(
+            self._graph,
+            wanted or self._graph.outputs,
+            value_bytes=sizes,
+            memory_budget=self.memory_budget,
+            crossable=self._types.keys(),
+        )
+        # Batches of another size often cut alike, and may then share their sessions.
+        key = tuple(segment.outputs for segment in segments)
+        if key not in self._plans:
+            self._plans[key] = [(segment, self._session(segment, self._device)) for segment in segments]
+        self._plans.move_to_end(key)
+        while len(self._plans) > _CACHED_PLANS:
+            self._plans.popitem(last=False)
+        return self._plans[key]
+
+    def _session(self, segment: Segment, device: str) -> Any:
+        model = build(self._graph, segment, self._types)
+        return runtime_.create_session(model, folder=self._graph.folder, device=device)
+
+    def _probe(self, sizes: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, ValueType]:
+        """Return the types of values, found by running the network on noise."""
+        [segment] = cut(self._graph, set(names), value_bytes={}, memory_budget=0)
+        generator = torch.Generator().manual_seed(0)
+        inputs = {}
+        for given in self._inputs:
+            # One is a token of every vocabulary and true of every mask.
+            noise = torch.rand(tuple(sizes[given.name]), generator=generator)
+            dtype = runtime_.TORCH_TYPES[given.element_type]
+            inputs[given.name] = noise.to(dtype) if dtype.is_floating_point else torch.ones_like(noise, dtype=dtype)
+        values = runtime_.run_session(
+            self._session(segment, "cpu"), {name: inputs[name] for name in segment.inputs}, names, device="cpu"
+        )
+        return {
+            name: ValueType(runtime_.element_type(value), tuple(value.shape))
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def _by_sample(values: Tensor) -> Tensor:
+    return values.unsqueeze(1) if values.dim() == 1 else values
+
+
+def _bytes(layer: Layer) -> int:
+    size = getattr(torch, layer.dtype).itemsize
+    for length in layer.shape:
+        size *= length
+    return int(size)
+
+
+def _image_recipe(metadata: Mapping[str, str], inputs: Sequence[GraphInput]) -> Preprocessing | None:
+    if images.METADATA_KEY in metadata:
+        return images.read_recipe(metadata[images.METADATA_KEY]).preprocessing()
+    if not inputs or inputs[0].channels_last is None:
+        return None
+    channels_last = inputs[0].channels_last
+    sizes = inputs[0].sizes[1:3] if channels_last else inputs[0].sizes[2:4]
+    height, width = (size if isinstance(size, int) else DEFAULT_IMAGE_SIZE for size in sizes)
+    if inputs[0].sizes[3 if channels_last else 1] != 3:
+        return None
+    recipe = images.assumed_recipe(height, width, channels_last=channels_last)
+    return recipe.preprocessing(note=" (assumed: the file says nothing of how images were prepared)")
+
+
+def _image_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    return images.read_recipe(metadata[images.METADATA_KEY]).size if images.METADATA_KEY in metadata else None
+
+
+def _classes(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    if CLASSES_KEY not in metadata:
+        return None
+    try:
+        names = json.loads(metadata[CLASSES_KEY])
+    except json.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelLoadError(f"The model's metadata {CLASSES_KEY!r} is not a JSON list of names.")
+    return tuple(names)
+
+
+def _fingerprint(graph: Graph) -> str:
+    digest = hashlib.sha256()
+    for imported in sorted(graph.model.opset_import, key=lambda entry: entry.domain):
+        digest.update(f"{imported.domain or 'ai.onnx'} {imported.version}\n".encode())
+    digest.update(repr([(given.name, given.element_type, given.sizes) for given in read_inputs(graph)]).encode())
+    digest.update(repr(graph.outputs).encode())
+    for node in graph.nodes:
+        bare = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=node.input, output=node.output)
+        bare.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+        for attribute in bare.attribute:
+            attribute.ClearField("doc_string")
+        digest.update(bare.SerializeToString(deterministic=True))
+    for name in sorted(graph.initializers):
+        tensor = graph.tensor(name)
+        digest.update(f"\n{name} {tensor.data_type} {list(tensor.dims)}\n".encode())
+        digest.update(numpy_helper.to_array(tensor).tobytes())
+    for name in sorted(graph.sparse_initializers):
+        digest.update(graph.sparse_initializers[name].SerializeToString(deterministic=True))
+    return digest.hexdigest()

@@ -1,0 +1,168 @@
+"""Load a model from wherever it is: a reference, a path, or an object."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
+from outcrop.models.model import Model
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+Loader = Callable[[str, str | None, str], Model]
+"""Takes what follows the scheme, a name or None, and a device."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.\-]+):(.*)", re.DOTALL)  # two letters at least: C:\ is a drive
+
+
+def load_model(
+    reference: "str | os.PathLike[str] | torch.nn.Module | onnx.ModelProto | Model",
+    *,
+    name: str | None = None,
+    device: str = "auto",
+    input_shape: tuple[int, ...] | None = None,
+) -> Model:
+    """Return a model from a reference, a path or an object.
+
+    References: ``timm:NAME``, ``torchvision:NAME``, ``onnx:PATH`` (or a path that ends in .onnx), ``hf:NAME``,
+    ``python:package.module:factory``, and those that plugins add, such as ``zoo:NAME``. Options follow a question
+    mark: ``timm:resnet18?pretrained=false&seed=1``.
+
+    Args:
+        reference: Where the model is, or the model: a torch module, an ONNX model, or a model already loaded.
+        name: Short name, unique in a study.
+        device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one. A torch module given as an object stays
+            where it is unless a device is stated.
+        input_shape: Shape of one sample, for a torch module given as an object.
+
+    Raises:
+        ModelNotFoundError: No model answers to the reference; near ones are suggested.
+        ModelLoadError: The model was found, and cannot be read or run.
+        MissingDependencyError: An optional package is needed.
+    """
+    if input_shape is not None and isinstance(reference, str | os.PathLike | Model):
+        raise ModelLoadError(
+            "input_shape belongs to torch modules given as objects; write '?input_shape=3x64x64' behind a reference."
+        )
+    if isinstance(reference, Model):
+        reference.name = name or reference.name
+        return reference
+    if isinstance(reference, os.PathLike):
+        return _load_path(os.fspath(reference), name, device)
+    if isinstance(reference, str):
+        return _load_text(reference, name, device)
+    return _load_object(reference, name, device, input_shape)
+
+
+def model_schemes() -> dict[str, Loader]:
+    """Return the loaders of outcrop and its plugins by scheme."""
+    from outcrop.plugins import plugin_registry
+
+    schemes = dict(_OWN)
+    for scheme, load in plugin_registry().model_sources().items():
+        schemes.setdefault(scheme, _of_plugin(scheme, load))
+    return schemes
+
+
+def _load_text(reference: str, name: str | None, device: str) -> Model:
+    match = _SCHEME.fullmatch(reference)
+    if match is None:
+        return _load_path(reference, name, device)
+    scheme, rest = match.groups()
+    # Plugins are asked only for a scheme that is not outcrop's own.
+    load = _OWN.get(scheme) or model_schemes().get(scheme)
+    if load is None:
+        known = model_schemes()
+        listed = ", ".join(f"{one}:" for one in sorted(known))
+        raise ModelNotFoundError(
+            f"No model source {scheme + ':'!r} in {reference!r}.{did_you_mean(scheme, known)} There are: {listed}."
+        )
+    if not rest:
+        raise ModelNotFoundError(f"{reference!r} names no model; write {scheme}:NAME.")
+    return load(rest, name, device)
+
+
+def _load_path(path: str, name: str | None, device: str) -> Model:
+    if path.lower().endswith(".onnx"):
+        return _load_onnx(path, name, device)
+    there = Path(path).exists()
+    what = "is no ONNX file (*.onnx)" if there else "is neither a reference nor a file"
+    listed = ", ".join(f"{scheme}:" for scheme in sorted(model_schemes()))
+    raise ModelNotFoundError(f"{path!r} {what}. Write SCHEME:NAME with one of {listed} or the path of an ONNX file.")
+
+
+def _load_object(
+    model: "torch.nn.Module | onnx.ModelProto", name: str | None, device: str, input_shape: tuple[int, ...] | None
+) -> Model:
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        from outcrop.models.torch_ import TorchModel
+
+        return TorchModel(model, name=name, input_shape=input_shape, device=None if device == "auto" else device)
+    import onnx
+
+    if isinstance(model, onnx.ModelProto):
+        from outcrop.models.onnx_ import load_onnx
+
+        return load_onnx(model, name=name, device=device)
+    raise ModelLoadError(
+        f"Cannot load a model from a {type(model).__name__}; give a reference such as 'timm:resnet18', a path, "
+        "a torch.nn.Module or an onnx.ModelProto."
+    )
+
+
+def _load_onnx(path: str, name: str | None, device: str) -> Model:
+    from outcrop.models.onnx_ import load_onnx
+
+    return load_onnx(path, name=name, device=device)
+
+
+def _load_timm(rest: str, name: str | None, device: str) -> Model:
+    from outcrop.models.timm_ import load_timm
+
+    return load_timm(rest, name=name, device=device)
+
+
+def _load_torchvision(rest: str, name: str | None, device: str) -> Model:
+    from outcrop.models.torchvision_ import load_torchvision
+
+    return load_torchvision(rest, name=name, device=device)
+
+
+def _load_huggingface(rest: str, name: str | None, device: str) -> Model:
+    from outcrop.models.huggingface_ import load_huggingface
+
+    return load_huggingface(rest, name=name, device=device)
+
+
+def _load_python(rest: str, name: str | None, device: str) -> Model:
+    from outcrop.models.python_ import load_python
+
+    return load_python(rest, name=name, device=device)
+
+
+_OWN: dict[str, Loader] = {
+    "hf": _load_huggingface,
+    "onnx": _load_onnx,
+    "python": _load_python,
+    "timm": _load_timm,
+    "torchvision": _load_torchvision,
+}
+
+
+def _of_plugin(scheme: str, load: Callable[[str], Model]) -> Loader:
+    def loader(rest: str, name: str | None, device: str) -> Model:
+        model = load(rest)
+        if device != "auto" and not model.device.startswith(device):
+            raise ModelLoadError(
+                f"{scheme}:{rest} runs on {model.device}; its source chooses the device, and {device!r} is refused."
+            )
+        model.name = name or model.name
+        return model
+
+    return loader

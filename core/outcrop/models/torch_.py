@@ -1,0 +1,235 @@
+"""Any torch network as a model: every module output and functional operation is a layer."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from outcrop.errors import ModelLoadError
+from outcrop.models.discovery import Discovery
+from outcrop.models.execution import named_tensors
+from outcrop.models.listing import CapturedLayer, Listing, list_layers
+from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
+from outcrop.models.torch_fingerprint import fingerprint_network, weights_version
+from outcrop.models.torch_inputs import (
+    FOREIGN_ERRORS,
+    assumed_preprocessing,
+    derive_input,
+    sample_inputs,
+    state_input,
+    vocabulary_size,
+)
+from outcrop.models.visiting import Visit
+
+
+class RandomWeightsWarning(UserWarning):
+    """A network runs with random weights although trained ones were meant."""
+
+
+class TorchModel(Model):
+    """A torch network with named layers.
+
+    Layers are found by watching two runs, so any network works, whatever its control flow. The output of a module and
+    that of the last operation inside it are one layer; the other names stay valid as aliases. The network runs in
+    evaluation mode and is left in the mode that it was in.
+
+    Args:
+        network: Any module; not copied.
+        name: Short name; by default the class of the network.
+        source: The reference it was loaded from.
+        inputs: What it takes; by default derived from its first layer by trying.
+        input_shape: Shape of one sample, for a network with a single input; instead of ``inputs``.
+        keywords: Whether inputs are passed by name.
+        device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one; None leaves the network where it is.
+        preprocessing: How an image becomes its input; by default, for a network of colour images, resized and cropped
+            to its size, with pixels in [0, 1].
+        classes: Names of the logits.
+
+    Raises:
+        ModelLoadError: The input shape is not known, or the device is not there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str | None = None,
+        source: str | None = None,
+        inputs: Sequence[InputSpec] | None = None,
+        input_shape: Sequence[int] | None = None,
+        keywords: bool = False,
+        device: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        network = getattr(network, "_orig_mod", network)  # what torch.compile wraps; compiled code has no hooks
+        self.network: nn.Module = network
+        self.name = name or type(network).__name__
+        self.source = source or f"python:{type(network).__module__}:{type(network).__qualname__}"
+        self.classes = tuple(classes) if classes is not None else None
+        self._keywords = keywords
+        self._hashed: tuple[tuple[tuple[int, int], ...], str] | None = None
+        if device is not None:
+            self._move(device)
+        if inputs is not None:
+            self.inputs = tuple(inputs)
+        elif input_shape is not None:
+            self.inputs = (state_input(network, input_shape),)
+        else:
+            with _evaluation(network):
+                self.inputs = (derive_input(network, device=self.device),)
+        self.preprocessing = preprocessing or assumed_preprocessing(self.inputs)
+
+    def _move(self, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelLoadError(f"Model {self.name!r} cannot run on device {device!r}: {reason}") from error
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: where its first weight is."""
+        weight = next(iter((*self.network.parameters(), *self.network.buffers())), None)
+        return "cpu" if weight is None else str(weight.device)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of weights and structure; made anew when weights have been assigned or altered."""
+        version = weights_version(self.network)
+        if self._hashed is None or self._hashed[0] != version:
+            self._hashed = (version, fingerprint_network(self.network))
+        return self._hashed[1]
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:  # type: ignore[override] # found when first asked for: it takes two runs
+        """All layers, in execution order."""
+        return tuple(captured.layer for captured in self._found.listing.layers)
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Layers by their other names: of modules that hand a value on, and of the operation that ends a block."""
+        return self._found.listing.aliases
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its name or alias.
+
+        Raises:
+            LayerNotFoundError: No such layer; near names are suggested.
+        """
+        return super().layer(self.aliases.get(name, name))
+
+    def visit(self, inputs: Mapping[str, Tensor], layers: Collection[str], visitor: Visitor) -> None:
+        """Run one batch and call ``visitor(layer, values)`` for each of the named layers, in execution order.
+
+        Raises:
+            InputError: The inputs do not fit the model, or do not pass a layer.
+            LayerNotFoundError: There is no such layer.
+        """
+        by_name = {captured.layer.name: captured for captured in self._found.listing.layers}
+        wanted = [by_name[name] for name in {self.layer(name).name: None for name in layers}]
+        self.check_inputs(inputs)
+        self._visit(wanted, visitor, inputs, copy=self._found.alters_inputs)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the first tensor that the network returns for one batch.
+
+        Raises:
+            InputError: The inputs do not fit the model.
+            ModelLoadError: The network returns no tensor.
+        """
+        self.check_inputs(inputs)
+        arguments, keywords = self._arguments(inputs, copy=self._found.alters_inputs)
+        with _evaluation(self.network), torch.no_grad():
+            output = self.network(*arguments, **keywords)
+        return _first_tensor(output, self.name)
+
+    def _visit(
+        self, layers: Sequence[CapturedLayer], visitor: Visitor, inputs: Mapping[str, Tensor], *, copy: bool
+    ) -> None:
+        if not layers:
+            return
+        inputs = {spec.name: inputs[spec.name].to(self.device) for spec in self.inputs}
+        arguments, keywords = self._arguments(inputs, copy=copy)
+        with _evaluation(self.network):
+            Visit(self.network, layers, visitor).complete(inputs, arguments, keywords)
+
+    def _arguments(self, inputs: Mapping[str, Tensor], *, copy: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
+        tensors = {spec.name: inputs[spec.name].to(self.device) for spec in self.inputs}
+        if copy:  # the batch belongs to the caller
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        return ([], tensors) if self._keywords else (list(tensors.values()), {})
+
+    @cached_property
+    def _found(self) -> "_Found":
+        two, alters_inputs = self._discover(2)
+        three, _ = self._discover(3)
+        listing = list_layers(two.values, three.values)
+        unsure = [layer for layer in listing.layers if layer.per_sample != 1 or layer.sample_dimension != 0]
+        return _Found(listing.without(self._mixed(unsure)), alters_inputs)
+
+    def _discover(self, count: int) -> tuple[Discovery, bool]:
+        discovery = Discovery(self.network)
+        inputs = self._samples(count)
+        for name, tensor in inputs.items():
+            discovery.add_input(name, tensor)
+        arguments, keywords = self._arguments(inputs, copy=False)
+        try:
+            with _evaluation(self.network):
+                output = discovery.run(arguments, keywords)
+        except FOREIGN_ERRORS as error:
+            shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelLoadError(f"Model {self.name!r} does not run on {shapes}: {reason}") from error
+        _first_tensor(output, self.name)
+        return discovery, any(tensor._version != 0 for tensor in inputs.values())
+
+    def _samples(self, count: int) -> dict[str, Tensor]:
+        return sample_inputs(self.inputs, count, vocabulary=vocabulary_size(self.network), device=self.device)
+
+    def _mixed(self, layers: Sequence[CapturedLayer]) -> set[str]:
+        """Return those whose entries for two samples change when a third joins them: they are not in sample order."""
+        means: dict[int, dict[str, Tensor]] = {2: {}, 3: {}}
+        for count, found in means.items():
+
+            def keep(layer: Layer, values: Tensor, found: dict[str, Tensor] = found) -> None:
+                found[layer.name] = values.double().flatten(1).mean(1)
+
+            self._visit(layers, keep, self._samples(count), copy=True)
+        return {
+            name
+            for name, two in means[2].items()
+            if not torch.allclose(two, means[3][name][:2], rtol=1e-3, atol=1e-5, equal_nan=True)
+        }
+
+
+class _Found(NamedTuple):
+    """What watching has shown."""
+
+    listing: Listing
+    alters_inputs: bool
+
+
+@contextmanager
+def _evaluation(network: nn.Module) -> Iterator[None]:
+    """Put every module in evaluation mode, and back afterwards: the network may be in the middle of its training."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _first_tensor(output: Any, name: str) -> Tensor:
+    for _, tensor in named_tensors(output):
+        return tensor
+    raise ModelLoadError(
+        f"Model {name!r} returns {type(output).__name__}; expected a tensor, or a tuple or dict of them."
+    )

@@ -1,0 +1,104 @@
+"""What draws a kind of result: the values that a plugin returns to put its own kind into the report.
+
+A plugin offers figures through the hook ``outcrop_figures``::
+
+    def draw(dataset: xr.Dataset, run: Run) -> list[Drawing]:
+        from bokeh.plotting import figure
+
+        plot = figure(height=300, sizing_mode="stretch_width")
+        plot.line(dataset["step"].values, dataset["loss"].values)
+        return [Drawing(title="Loss along the path", plots=(plot,))]
+
+    Figure(kind="curve", title="Curves", draw=draw)
+
+Text is escaped by the page, so layer and sample names go in as they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Cell = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an analysis, as the study keeps it.
+
+    Attributes:
+        analysis: Name of the analysis.
+        run_id: Name of the run, unique in its analysis.
+        leaves: Datasets of the result by leaf name.
+        provenance: What determined the numbers: parameters, models, data, environment, times. Empty if unrecorded.
+    """
+
+    analysis: str
+    run_id: str
+    leaves: "Mapping[str, xr.Dataset]"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_kind(self, kind: str) -> "xr.Dataset | None":
+        """Return the first leaf of a kind, or None."""
+        return next((leaf for name, leaf in self.leaves.items() if kind_of(leaf, name) == kind), None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report; numbers are aligned right, NaN shows as a dash.
+
+    Attributes:
+        columns: Headings.
+        rows: Cells, as many per row as there are headings.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One titled piece of the report.
+
+    Attributes:
+        title: Heading.
+        caption: What one sees, in a sentence or two.
+        plots: Bokeh models; those of one drawing share a document, so they may share ranges.
+        table: A table, below the plots.
+        assets: JSON values by key that the plots read; one key is written to the page once, however many use it.
+        layout: "stack" (one below the other) or "panel" (one large, its strip below it, the others beside).
+    """
+
+    title: str
+    caption: str = ""
+    plots: tuple[Any, ...] = ()
+    table: Table | None = None
+    assets: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "stack"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How results of a kind are drawn.
+
+    Attributes:
+        kind: Of the results that it draws.
+        title: Heading of the section.
+        draw: Takes a dataset of the kind and the run that it belongs to, returns what to show. Import bokeh inside.
+    """
+
+    kind: str
+    title: str
+    draw: "Callable[[xr.Dataset, Run], Sequence[Drawing]]"
+
+    @property
+    def name(self) -> str:
+        """What the plugin host knows the figure by: its kind, which has one figure of any plugin."""
+        return self.kind
+
+
+def kind_of(dataset: "xr.Dataset", leaf: str) -> str:
+    """Return the declared kind of a dataset; an undeclared one goes by the name of its leaf."""
+    return str(dataset.attrs.get("kind", leaf))

@@ -1,0 +1,228 @@
+"""Write the report: choose what is shown, draw it, and put all of it into one file."""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outcrop.errors import ReportError
+from outcrop.report.figure import Drawing, Figure, Run, kind_of
+from outcrop.report.render import embedded_document, render
+from outcrop.report.runs import command, provenance_rows, read_runs
+from outcrop.report.samples import Samples, core_picture, read_samples
+from outcrop.report.verdicts import Verdict, read_verdicts
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from markupsafe import Markup
+
+_BUDGET = 8_000_000
+"""Bytes of matrices after which older runs are shown without their maps, so that the file stays easy to send."""
+
+_ORDER = ("blocks", "pairwise", "per_layer")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A drawing as the template sees it."""
+
+    drawing: Drawing
+    element: str
+    plots: tuple[tuple[str, str, str], ...]  # (element id, role, title)
+    document: "Markup | None"
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one leaf of a result shows."""
+
+    title: str
+    pieces: tuple[Piece, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as the template sees it."""
+
+    run: Run
+    verdicts: tuple[Verdict, ...]
+    cores: Mapping[str, str]
+    sections: tuple[Section, ...]
+    provenance: tuple[tuple[str, str], ...]
+    command: str
+
+    @property
+    def finished(self) -> str:
+        moment = str(self.run.provenance.get("finished") or self.run.provenance.get("started") or "")
+        return moment[:16].replace("T", " ")
+
+    @property
+    def models(self) -> str:
+        return ", ".join(str(model.get("name", "")) for model in self.run.provenance.get("models", ()))
+
+
+@dataclass
+class _Assets:
+    """Matrices and layer tables of the page, each written once."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(len(value.get("codes", "")) for value in self.values.values())
+
+
+def write_report(results: "xr.DataTree", data: "xr.DataTree", path: "str | os.PathLike[str]", *, title: str) -> Path:
+    """Write one HTML file that shows all results and opens without a network; return its path.
+
+    The newest run of every analysis comes first, older ones are folded away. Figures follow the kind of a result, so
+    results of unknown plugins are shown too, as tables if nothing better is known.
+
+    Args:
+        results: ``/<analysis>/<run>/<leaf>``, each run with the attribute ``provenance`` (JSON).
+        data: ``/<dataset>`` with sample ids and, if known, labels and thumbnails.
+        path: The file to write; it is replaced as a whole, or left as it was.
+        title: Heading of the page.
+
+    Raises:
+        ReportError: There is no result, or the file cannot be written.
+    """
+    path = Path(path)
+    runs = read_runs(results)
+    figures = _figures()
+    assets = _Assets()
+    # Every newest run takes its share of the file before any older one does.
+    newest = {name: _view(found[0], figures, assets, f"{name}-0") for name, found in runs.items()}
+    older = {
+        name: tuple(_view(run, figures, assets, f"{name}-{i}", budget=_BUDGET) for i, run in enumerate(found[1:], 1))
+        for name, found in runs.items()
+    }
+    samples = read_samples(data)
+    values = {
+        "title": title,
+        "newest": newest,
+        "older": older,
+        "samples": samples,
+        "summary": _summary(list(newest.values()), samples),
+    }
+    _write(path, render(values, assets=assets.values))
+    return path
+
+
+def _figures() -> dict[str, Figure]:
+    """Return the figure of every kind; a plugin's own drawing of a kind goes before ours."""
+    from outcrop.plugins import plugin_registry
+    from outcrop.report.pairwise import PAIRWISE
+    from outcrop.report.per_layer import PER_LAYER
+    from outcrop.report.tables import BLOCKS
+
+    known = {figure.kind: figure for figure in (BLOCKS, PAIRWISE, PER_LAYER)}
+    return known | {figure.kind: figure for figure in plugin_registry().figures().values()}
+
+
+def _view(run: Run, figures: Mapping[str, Figure], assets: _Assets, prefix: str, budget: int | None = None) -> RunView:
+    leaves = sorted(run.leaves.items(), key=lambda item: (_rank(kind_of(item[1], item[0])), item[0]))
+    sections = [
+        _section(run, leaf, figures, assets, f"f-{prefix}-{position}", budget)
+        for position, (leaf, _) in enumerate(leaves)
+    ]
+    verdicts = tuple(read_verdicts(run))
+    return RunView(
+        run=run,
+        verdicts=verdicts,
+        cores={verdict.model: core_picture(verdict.shares) for verdict in verdicts if verdict.shares},
+        sections=tuple(section for section in sections if section.pieces or section.note),
+        provenance=tuple(provenance_rows(run)),
+        command=command(run),
+    )
+
+
+def _section(
+    run: Run, leaf: str, figures: Mapping[str, Figure], assets: _Assets, prefix: str, budget: int | None
+) -> Section:
+    from outcrop.report.tables import draw_anything
+
+    dataset = run.leaves[leaf]
+    kind = kind_of(dataset, leaf)
+    figure = figures.get(kind)
+    title = figure.title if figure else f"{leaf} ({kind})" if leaf != kind else leaf
+    try:
+        pieces = _pieces(figure.draw(dataset, run) if figure else draw_anything(dataset, run), prefix)
+        note = ""
+    except Exception as error:  # noqa: BLE001 # the plugin boundary: one figure that fails must not cost the report
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+        note = f"The figure of kind {kind!r} could not be drawn, so its values are listed. {reason}"
+        pieces = _pieces(draw_anything(dataset, run), prefix)
+    wanted = {key: value for piece in pieces for key, value in piece.drawing.assets.items()}
+    bytes_wanted = sum(len(value.get("codes", "")) for key, value in wanted.items() if key not in assets.values)
+    if budget is not None and assets.size + bytes_wanted > budget:
+        kept = tuple(piece for piece in pieces if not piece.drawing.assets)
+        note = "The maps of this older run are left out to keep the file small; the study has them."
+        return Section(title, kept, note)
+    assets.values.update(wanted)
+    return Section(title, pieces, note)
+
+
+def _pieces(drawings: Sequence[Drawing], prefix: str) -> tuple[Piece, ...]:
+    pieces = []
+    for position, drawing in enumerate(drawings):
+        element = f"{prefix}-{position}"
+        plots = tuple(
+            (f"{element}-{i}", _tag(plot, "role", "plain"), _tag(plot, "title", drawing.title))
+            for i, plot in enumerate(drawing.plots)
+        )
+        document = embedded_document(drawing.plots, [plot[0] for plot in plots]) if plots else None
+        pieces.append(Piece(drawing, element, plots, document))
+    return tuple(pieces)
+
+
+def _tag(plot: Any, name: str, default: str) -> str:
+    tag = next((tag for tag in getattr(plot, "tags", ()) if isinstance(tag, dict) and name in tag), {})
+    return str(tag.get(name, default))
+
+
+def _summary(views: Sequence[RunView], samples: Sequence[Samples]) -> dict[str, Any]:
+    models: dict[str, int] = {}
+    for view in views:
+        models.update({str(model.get("name", "")): 0 for model in view.run.provenance.get("models", ())})
+        for kind, dim, name in (("per_layer", "layer", "model"), ("pairwise", "layer_a", "model_a")):
+            dataset = view.run.of_kind(kind)
+            if dataset is not None and name in dataset.variables and dataset[name].dims == (dim,):
+                labels = [str(label) for label in dataset[name].values]
+                models.update({label: labels.count(label) for label in dict.fromkeys(labels)})
+                break
+    used = {str((view.run.provenance.get("data") or {}).get("fingerprint", "")) for view in views}
+    shown = [entry for entry in samples if entry.fingerprint in used] or list(samples)
+    return {
+        "models": models,
+        "layers": sum(models.values()),
+        "samples": [(entry.name, entry.count, entry.classes) for entry in shown],
+        "analyses": [view.run.analysis for view in views],
+    }
+
+
+def _rank(kind: str) -> int:
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+
+
+def _write(path: Path, text: str) -> None:
+    if path.is_dir():
+        raise ReportError(
+            f"Cannot write the report to {path}: it is a folder; name a file, such as {path / 'report.html'}."
+        )
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise ReportError(
+            f"Cannot write the report to {path}: {reason}; choose a file in a folder you can write to."
+        ) from error

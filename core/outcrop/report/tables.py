@@ -1,0 +1,85 @@
+"""Draw what is best read as a table: results of kind ``blocks``, and of any kind that no figure is known for."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from outcrop.report.figure import Cell, Drawing, Figure, Run, Table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_ROWS = 50
+
+
+def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
+    """Return every interval of similar layers with the evidence for and against it."""
+    columns = (
+        "model", "layers", "count", "block", "score", "mean CKA", "contrast", "PC1 share inside, outside",
+        "PC1 alignment", "removal effect", "PC1 dominates", "removal dissolves",
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for i in range(dataset.sizes.get("block", 0)):
+        one = {str(name): dataset[name].values[i] for name in dataset.variables if dataset[name].dims == ("block",)}
+        inside, outside = float(one["pc_support"]), float(one["pc_support_outside"])
+        rows.append(
+            (
+                str(one["block_model"]), f"{one['first_layer']}\nto {one['last_layer']}", int(one["layer_count"]),
+                bool(one["is_block"]),
+                _with_interval(one, "score"), _with_interval(one, "similarity"), _with_interval(one, "contrast"),
+                f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "nothing outside"),
+                float(one["pc_alignment"]), float(one["removal_effect"]),
+                bool(one["supported"]), bool(one["dissolved"]),
+            )
+        )  # fmt: skip
+    if not rows:
+        return []
+    caption = (
+        "Every interval of mutually similar layers. A block needs all three: similarity, a first principal component "
+        "that dominates inside, and similarity that goes when that component is removed. Second lines: 95 % intervals."
+    )
+    return [Drawing(BLOCKS.title, caption, table=Table(columns, tuple(rows)))]
+
+
+def draw_anything(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
+    """Return a table of the variables, and the values themselves where they lie along one short dimension."""
+    rows = tuple(_summary(str(name), variable) for name, variable in dataset.data_vars.items())
+    table = Table(("variable", "dimensions", "unit", "minimum", "mean", "maximum", "missing"), rows)
+    drawings = [Drawing("Variables", "", table=table)]
+    for dim in dataset.sizes:
+        listed = {str(name): v.values for name, v in dataset.variables.items() if v.dims == (dim,)}
+        if listed and dataset.sizes[dim] > 0:
+            shown = min(_ROWS, dataset.sizes[dim])
+            values = tuple(tuple(_cell(column[i]) for column in listed.values()) for i in range(shown))
+            more = f"The first {shown} of {dataset.sizes[dim]}." if shown < dataset.sizes[dim] else ""
+            drawings.append(Drawing(f"Along {dim}", more, table=Table(tuple(listed), values)))
+    return drawings
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    low, high = float(row.get(f"{name}_low", np.nan)), float(row.get(f"{name}_high", np.nan))
+    value = f"{float(row[name]):.2f}" if np.isfinite(row[name]) else "\u2013"
+    return f"{value}\n{low:.2f} to {high:.2f}" if np.isfinite(low) and np.isfinite(high) else value
+
+
+def _summary(name: str, variable: "xr.DataArray") -> tuple[Cell, ...]:
+    dims = " x ".join(f"{dim} {size}" for dim, size in variable.sizes.items()) or "one value"
+    unit = str(variable.attrs.get("units", ""))
+    if variable.dtype.kind not in "fiub" or variable.size == 0:
+        return name, dims, unit, "", "", "", ""
+    values = np.asarray(variable.values, dtype=float)
+    finite = values[np.isfinite(values)]
+    missing = int(values.size - finite.size)
+    if not finite.size:
+        return name, dims, unit, "", "", "", missing
+    return name, dims, unit, float(finite.min()), float(finite.mean()), float(finite.max()), missing
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+BLOCKS = Figure(kind="blocks", title="Intervals of similar layers", draw=draw_blocks)

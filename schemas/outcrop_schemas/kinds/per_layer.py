@@ -1,0 +1,31 @@
+"""``per_layer``: one number per layer."""
+
+from outcrop_schemas.declaration import Variable
+from outcrop_schemas.kind import Kind
+from outcrop_schemas.kinds.layers import layer_coordinates
+
+PER_LAYER = Kind(
+    name="per_layer",
+    version="1.0",
+    summary="Properties of single layers, over the layers of one or more models.",
+    dims={"layer": 1},
+    coords=layer_coordinates(),
+    variables=(
+        Variable(
+            "pc_share",
+            ("layer",),
+            "float",
+            "share of variance of the first principal component",
+            "1",
+            0,
+            1,
+            required=False,
+            nullable=True,
+            references=("https://arxiv.org/abs/2010.15327",),
+        ),
+        Variable("degenerate", ("layer",), "bool", "whether the layer has no variance", required=False),
+        Variable("non_finite_count", ("layer",), "int", "values that are NaN or infinite", "1", 0, required=False),
+        Variable("feature_count", ("layer",), "int", "features per sample", "1", 1, required=False),
+    ),
+    any_of=("pc_share", "degenerate", "non_finite_count", "feature_count"),
+)

@@ -1,0 +1,36 @@
+import json
+
+from outcrop.analysis.provenance import DataRecord, ModelRecord, Provenance, environment
+
+
+def record(**changes: object) -> Provenance:
+    base = Provenance(
+        analysis="blocks",
+        version="1",
+        parameters={"batch_size": 256},
+        layers={"net": ("a", "b")},
+        models=(ModelRecord(name="net", source="timm:net", fingerprint="f", device="cpu"),),
+        data=DataRecord(name="photos", source="photos/", fingerprint="d", samples=3, node="photos-d"),
+        seed=0,
+        environment={"python": "3.11"},
+        started="now",
+        finished="later",
+    )
+    return base.model_copy(update=changes)
+
+
+def test_the_run_id_depends_on_what_determines_the_numbers_only() -> None:
+    assert record().run_id == record(started="then", finished="soon", environment={"python": "3.13"}).run_id
+    for changes in ({"seed": 1}, {"version": "2"}, {"parameters": {"batch_size": 128}}, {"layers": {"net": ("a",)}}):
+        assert record(**changes).run_id != record().run_id
+
+
+def test_the_record_is_json_with_its_run_id() -> None:
+    loaded = json.loads(record().to_json())
+    assert loaded["run_id"] == record().run_id
+    assert loaded["models"][0]["name"] == "net"
+
+
+def test_the_environment_names_what_computes() -> None:
+    found = environment()
+    assert {"python", "platform", "numpy", "torch", "outcrop"} <= set(found)

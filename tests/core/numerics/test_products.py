@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from outcrop.numerics.products import centred_gram, flatten_samples, full_precision, symmetric_product
+
+
+def exact(values):
+    flat = values.double().flatten(1)
+    flat = flat - flat.mean(0)
+    return flat @ flat.T
+
+
+def relative(found, values):
+    true = exact(values)
+    return float((torch.ldexp(found.gram, torch.tensor(found.exponent)) - true).abs().max() / true.abs().max())
+
+
+@pytest.mark.parametrize("rows", [3, 63, 64, 129])
+def test_the_mirrored_product_is_the_product(rows):
+    x = torch.randn(rows, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(symmetric_product(x), x @ x.T)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 100.0, 1000.0])
+def test_no_offset_costs_the_digits_of_the_variance(offset):
+    values = torch.randn(128, 300, generator=torch.Generator().manual_seed(0)) + offset
+    assert relative(centred_gram(values), values) < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [(1e25, torch.float32), (1e-25, torch.float32), (1e200, torch.float64), (1e-200, torch.float64)],
+)
+def test_squares_outside_the_range_of_the_type_are_scaled_by_powers_of_two(size, dtype):
+    plain = torch.randn(32, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found, expected = centred_gram(plain * size), exact(plain)
+    scale = float(np.ldexp(1.0, found.exponent // 2)) / size
+    np.testing.assert_allclose(found.gram.numpy() * scale * scale, expected.numpy(), atol=1e-5 * expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_whose_gram_would_overflow_is_widened(dtype):
+    values = (torch.randn(16, 400, generator=torch.Generator().manual_seed(0)) * 200).to(dtype)
+    assert not torch.isfinite(values.to(torch.float16) @ values.to(torch.float16).T).all()
+    assert relative(centred_gram(values), values) < 1e-5
+
+
+def test_integers_too_long_for_single_precision_keep_their_digits():
+    values = torch.arange(12).reshape(6, 2) + 2**40
+    assert relative(centred_gram(values), values) < 1e-9
+
+
+def test_complex_values_count_as_pairs_of_real_ones():
+    values = torch.randn(6, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    assert relative(centred_gram(values), torch.view_as_real(values)) < 1e-6
+
+
+def test_non_finite_values_are_counted_and_give_a_zero_matrix():
+    values = torch.zeros(6, 5)
+    values[1, 2], values[3, 4] = float("nan"), float("inf")
+    found = centred_gram(values)
+    assert found.non_finite == 2
+    assert not found.gram.any()
+
+
+def test_constant_features_have_no_variance_share():
+    found = centred_gram(torch.full((64, 100), 0.1))
+    assert found.variance_share < 1e-14
+    assert centred_gram(torch.zeros(8, 3)).variance_share == 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_tensors_of_either_layout_are_flattened_without_a_copy(layout):
+    values = torch.randn(4, 3, 5, 6).contiguous(memory_format=layout)
+    flat = flatten_samples(values)
+    assert flat.shape == (4, 90)
+    assert flat.data_ptr() == values.data_ptr()
+
+
+def test_one_number_per_sample_is_one_feature():
+    assert flatten_samples(torch.arange(4.0)).shape == (4, 1)
+
+
+def test_the_values_are_left_as_they_are():
+    values = torch.randn(16, 8) + 100
+    before = values.clone()
+    centred_gram(values)
+    assert torch.equal(values, before)
+
+
+def test_autocast_and_reduced_products_stay_outside():
+    torch.set_float32_matmul_precision("medium")
+    try:
+        x = torch.randn(128, 200) + 100
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert relative(centred_gram(x), x) < 2e-6
+        with full_precision(torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from outcrop.numerics import bootstrap_similarity, jackknife_error, similarity_ratio
+from outcrop.numerics.gram_statistics import GroupSums
+
+
+def hsic_groups(groups=12, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(groups, 3, 50)) + rng.normal(size=(groups, 1, 50))
+    return x @ x.transpose(0, 2, 1)
+
+
+def test_the_ratio_is_that_of_means_not_the_mean_of_ratios():
+    groups = hsic_groups()
+    total = groups.sum(0)
+    expected = total[0, 1] / np.sqrt(total[0, 0] * total[1, 1])
+    assert similarity_ratio(total)[0, 1] == pytest.approx(expected)
+    assert similarity_ratio(groups)[:, 0, 1].mean() != pytest.approx(expected, abs=1e-4)
+
+
+def test_a_layer_without_hsic_of_its_own_is_nan_and_touches_no_other():
+    total = hsic_groups().sum(0)
+    total[1, 1] = -1e-9
+    ratio = similarity_ratio(total)
+    assert np.isnan(ratio[1]).all()
+    assert np.isnan(ratio[:, 1]).all()
+    assert ratio[0, 2] == pytest.approx(total[0, 2] / np.sqrt(total[0, 0] * total[2, 2]))
+
+
+def test_the_jackknife_error_is_the_spread_over_repeated_experiments():
+    errors = [jackknife_error(hsic_groups(20, seed))[0, 1] for seed in range(200)]
+    values = [similarity_ratio(hsic_groups(20, seed).sum(0))[0, 1] for seed in range(200)]
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_one_group_has_no_error():
+    assert np.isnan(jackknife_error(hsic_groups(1))).all()
+
+
+def test_the_bootstrap_spreads_as_the_jackknife_says():
+    groups = hsic_groups(20)
+    drawn = np.stack(list(bootstrap_similarity(groups, replicates=400, rng=np.random.default_rng(0))))
+    assert drawn.shape == (400, 3, 3)
+    np.testing.assert_allclose(drawn.std(0)[0, 1], jackknife_error(groups)[0, 1], rtol=0.3)
+
+
+@pytest.mark.parametrize("batches", [1, 5, 6, 7, 12, 13, 100])
+def test_groups_stay_few_and_sum_to_all_batches(batches):
+    sums = GroupSums(limit=6)
+    values = np.random.default_rng(0).normal(size=(batches, 2, 2))
+    for value in values:
+        sums.add(value)
+    stacked = sums.stacked()
+    assert min(batches, 3) <= len(stacked) <= 6
+    np.testing.assert_allclose(stacked.sum(0), values.sum(0), atol=1e-12)
+
+
+def test_merged_groups_sum_to_all_batches_and_stay_few():
+    first, second = GroupSums(limit=6), GroupSums(limit=6)
+    values = np.random.default_rng(0).normal(size=(11, 2, 2))
+    for index, value in enumerate(values):
+        (first if index < 5 else second).add(value)
+    first.merge(second.stacked(), second.batches_per_group)
+    assert len(first.stacked()) <= 6
+    np.testing.assert_allclose(first.stacked().sum(0), values.sum(0), atol=1e-12)
+    first.add(values[0])
+    np.testing.assert_allclose(first.stacked().sum(0), values.sum(0) + values[0], atol=1e-12)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from outcrop.report.figure import Run
+from outcrop.report.verdicts import read_verdicts
+
+
+@pytest.fixture
+def verdicts(make_run):
+    def read(models, **options):
+        return read_verdicts(Run("blocks", "r1", make_run(models, **options)))
+
+    return read
+
+
+def test_a_block_is_told_with_its_layers_its_evidence_and_its_intervals(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    row = {
+        name: run["blocks"][name].values[0]
+        for name in run["blocks"].data_vars
+        if run["blocks"][name].dims == ("block",)
+    }
+    assert verdict.tone == "found"
+    assert verdict.sentences == (
+        f"A block of {row['layer_count']} of 15 block outputs, {row['first_layer']} to {row['last_layer']} "
+        f"(score {row['score']:.2f}): mean CKA {row['similarity']:.2f}, {row['contrast']:.2f} above that with the "
+        f"other layers; the first principal component carries {100 * row['pc_support']:.0f} % of the variance inside "
+        f"against {100 * row['pc_support_outside']:.0f} % outside; removing it dissolves the block.",
+    )
+    assert verdict.certainty[0].startswith(f"95 % intervals: score {row['score_low']:.2f} to {row['score_high']:.2f}")
+
+
+def test_marks_cover_the_layers_from_first_to_last(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    (mark,) = verdict.marks
+    assert mark.start == run["blocks"]["first_depth"].item()
+    assert mark.stop == run["blocks"]["last_depth"].item() + 1
+    assert mark.is_block
+
+
+def test_too_few_batches_are_said_to_give_no_interval(verdicts):
+    (verdict,) = verdicts([("deep", 109, (38, 91))], intervals=False)
+    assert verdict.certainty[0] == "Too few batches for an interval."
+
+
+def test_no_block_names_the_longest_similar_interval(make_run):
+    run = make_run([("flat", 51, None)])
+    chosen = np.flatnonzero(run["pairwise"]["layer_kind_a"].values == "block")
+    similarity = run["pairwise"]["similarity"].values
+    similarity[np.ix_(chosen[2:5], chosen[2:5])] = 0.99
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    names = run["pairwise"]["name_a"].values[chosen]
+    assert verdict.tone == "none"
+    assert verdict.sentences == (
+        "No block among 7 block outputs: no interval of 4 or more is mutually similar; "
+        f"the longest similar interval has 3, {names[2]} to {names[4]}.",
+    )
+
+
+def test_no_block_without_any_similar_neighbours_says_so(verdicts):
+    (verdict,) = verdicts([("flat", 51, None)])
+    assert verdict.sentences[0].endswith("; not even two neighbours reach a CKA of 0.90.")
+
+
+def test_no_more_is_claimed_where_the_evaluated_layers_are_not_known(make_run):
+    run = make_run([("flat", 51, None)])
+    run["blocks"]["evaluated_layers"][:] = 9
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert verdict.sentences[0].endswith("is mutually similar (mean CKA of 0.90 is asked for).")
+
+
+def test_too_few_layers_are_counted(verdicts):
+    (verdict,) = verdicts([("small", 8, None)])
+    assert verdict.sentences == ("Too few layers to look for a block: 1 block output, at least 4 are needed.",)
+    assert verdict.tone == "none"
+
+
+@pytest.mark.parametrize(
+    ("supported", "dissolved", "words"),
+    [
+        (False, False, "and removing it leaves the layers similar."),
+        (True, False, "but removing it leaves the layers similar."),
+        (False, True, "too little to dominate, though removing it dissolves the similarity."),
+    ],
+)
+def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, supported, dissolved, words):
+    run = make_run([("deep", 109, (38, 91))])
+    run["blocks"]["supported"][:] = supported
+    run["blocks"]["dissolved"][:] = dissolved
+    run["blocks"]["is_block"][:] = False
+    run["blocks"]["verdict"] = ("model", ["similar layers without a dominant component"])
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert verdict.tone == "partial"
+    assert "are similar but not a block: mean CKA" in verdict.sentences[0]
+    assert verdict.sentences[0].endswith(words)
+
+
+def test_blocks_over_all_layers_have_nothing_outside(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    run["blocks"]["pc_support_outside"][:] = np.nan
+    run["blocks"]["contrast"][:] = np.nan
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert "of the variance inside, and no layer lies outside; removing" in verdict.sentences[0]
+    assert "above that" not in verdict.sentences[0]
+
+
+def test_constant_and_not_finite_layers_are_named(make_run):
+    run = make_run([("deep", 51, None)], degenerate=[1, 4])
+    run["per_layer"]["non_finite_count"][3] = 12
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert verdict.notes == (
+        "2 layers are constant over all samples and left out: norm, stage1.0.norm1.",
+        "1 of the layers held values that are not finite, most of them stage1.0.conv1 (12).",
+    )
+
+
+def test_a_run_without_blocks_has_no_verdict(make_run):
+    leaves = {"pairwise": make_run([("deep", 20, None)])["pairwise"]}
+    assert read_verdicts(Run("cka", "r1", leaves)) == []

@@ -1,0 +1,56 @@
+"""An outcrop plugin: the mean Euclidean norm of every layer's activations."""
+
+from collections import Counter
+from typing import ClassVar
+
+import outcrop
+from outcrop_schemas import KINDS, Variable
+
+NORM = Variable("mean_norm", ("layer",), "float", "mean Euclidean norm of a sample", minimum=0, nullable=True)
+KIND = KINDS["per_layer"].extend("mean_norm.per_layer", [NORM])
+
+
+class Norms(outcrop.Accumulator):
+    def __init__(self):
+        self.sums = Counter()
+
+    def update(self, model, layer, sample_index, values):
+        self.sums[model, layer] += values.flatten(1).double().norm(dim=1).sum().item()
+
+    def merge(self, other):
+        self.sums.update(other.sums)
+
+    def finish(self):
+        return self.sums
+
+
+class MeanNorm(outcrop.Analysis):
+    name = "mean-norm"
+    summary = "Mean Euclidean norm of every layer's activations."
+    version = "1.0"
+    produces: ClassVar = {"per_layer": KIND.name}
+
+    def run(self, context, parameters):
+        import xarray as xr
+
+        norms = Norms()
+        context.stream(norms, batch_size=64)
+        layers = [(model, layer) for model, chosen in context.models.items() for layer in chosen]
+        columns = {
+            "model": [model for model, _ in layers],
+            "name": [layer.name for _, layer in layers],
+            "depth": [layer.index for _, layer in layers],
+            "layer_kind": [layer.kind for _, layer in layers],
+        }
+        means = [norms.finish()[key] / context.sample_count for key in layers]
+        return xr.Dataset({"mean_norm": ("layer", means)}, {key: ("layer", column) for key, column in columns.items()})
+
+
+@outcrop.hookimpl
+def outcrop_analyses():
+    return [MeanNorm]
+
+
+@outcrop.hookimpl
+def outcrop_schemas():
+    return [KIND]

@@ -1,0 +1,102 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from outcrop.errors import ModelNotFoundError, ZooError
+from outcrop_zoo.cards import Card, write_card
+from outcrop_zoo.catalogue import BUNDLED, Catalogue, Entry, card_folders, matching_names, user_folder
+
+
+@pytest.fixture
+def folder(built: tuple[Card, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built[1], tmp_path / "zoo"))
+
+
+def _add(folder: Path, card: Card, **changes: object) -> None:
+    changed = card.model_copy(update=changes)
+    write_card(changed, folder / f"{changed.name}.json")
+
+
+def test_models_are_found_by_name(folder: Path, built: tuple[Card, Path]) -> None:
+    entry = Catalogue([folder]).find("tiny")
+    assert entry.card == built[0]
+    assert entry.checked_model_path() == folder / "tiny.onnx"
+    assert hashlib.sha256((folder / "tiny.onnx").read_bytes()).hexdigest() == built[0].sha256
+
+
+def test_an_unknown_name_suggests_near_ones(folder: Path) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match=r"The zoo has no model 'tinny'. Did you mean 'tiny'\? 'outcrop zoo list'"
+    ):
+        Catalogue([folder]).find("tinny")
+
+
+def test_a_recipe_that_was_not_built_says_how_to_build_it(folder: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"not built here yet\. Run 'outcrop zoo build resnet8-patches-quick'"):
+        Catalogue([folder]).find("resnet8-patches-quick")
+
+
+def test_models_are_ordered_by_family_depth_width_and_seed(folder: Path, built: tuple[Card, Path]) -> None:
+    for name, depth, seed in (("b", 110, 0), ("a", 14, 10), ("c", 14, 2)):
+        _add(folder, built[0], name=name, depth=depth, seed=seed)
+    assert list(Catalogue([folder]).entries) == ["tiny", "c", "a", "b"]
+
+
+def test_wildcards_choose_models(folder: Path, built: tuple[Card, Path]) -> None:
+    for name in ("deep-1", "deep-2"):
+        _add(folder, built[0], name=name)
+    catalogue = Catalogue([folder])
+    assert [entry.card.name for entry in catalogue.matching(["deep-*"])] == ["deep-1", "deep-2"]
+    assert [entry.card.name for entry in catalogue.matching(["*-[2]", "t?ny"])] == ["deep-2", "tiny"]
+    assert len(catalogue.matching([])) == 3
+
+
+def test_a_wildcard_without_a_match_is_refused() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"No zoo model matches 'deap'. Did you mean 'deep'\?"):
+        matching_names(["deap"], ["deep", "tiny"])
+
+
+def test_two_cards_of_one_name_are_refused_with_both_files(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    with pytest.raises(ZooError, match=r"named 'tiny': .*zoo/tiny.json and .*other/tiny.json. Rename or remove one"):
+        _ = Catalogue([folder, other]).entries
+
+
+def test_a_changed_file_is_refused_with_both_hashes(folder: Path, built: tuple[Card, Path]) -> None:
+    content = bytearray((folder / "tiny.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "tiny.onnx").write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(ZooError, match=f"sha256 {found}, expected {built[0].sha256}. Run 'outcrop zoo build tiny"):
+        Catalogue([folder]).find("tiny").checked_model_path()
+
+
+def test_a_missing_file_is_refused(folder: Path, built: tuple[Card, Path]) -> None:
+    _add(folder, built[0], name="elsewhere", recipe=None)
+    (folder / "tiny.onnx").unlink()
+    catalogue = Catalogue([folder])
+    with pytest.raises(
+        ZooError, match=r"zoo model 'tiny' is missing: .*tiny.onnx. Run 'outcrop zoo build tiny --folder"
+    ):
+        catalogue.find("tiny").checked_model_path()
+    with pytest.raises(ZooError, match=r"is missing: .*Restore the file, or remove the card .*elsewhere.json"):
+        catalogue.find("elsewhere").checked_model_path()
+
+
+def test_a_missing_bundled_file_asks_for_a_new_installation(built: tuple[Card, Path]) -> None:
+    with pytest.raises(ZooError, match=r"missing: .*tiny.onnx. Reinstall outcrop."):
+        Entry(built[0], BUNDLED / "tiny.json").checked_model_path()
+
+
+def test_the_users_folder_counts_once_it_exists() -> None:
+    assert card_folders()[0] == BUNDLED
+    assert user_folder() not in card_folders()
+    user_folder().mkdir(parents=True)
+    assert user_folder() in card_folders()
+
+
+def test_without_a_setting_the_cache_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUTCROP_CACHE")
+    assert "outcrop" in user_folder().parts

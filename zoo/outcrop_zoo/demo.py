@@ -1,0 +1,57 @@
+"""``outcrop demo``: the main job on the bundled models and images, from weights to report."""
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from outcrop import Data, Model, Study
+
+STUDY_NAME = "study.zarr"
+REPORT_NAME = "report.html"
+
+
+@click.command("demo")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("outcrop-demo"),
+    show_default=True,
+    help="Folder for the study and the report.",
+)
+@click.option("--samples", type=click.IntRange(16), default=512, show_default=True, help="Images to look at.")
+@click.option("--open/--no-open", "open_report", default=True, help="Open the report in a browser.")
+def command(output: Path, samples: int, open_report: bool) -> None:
+    """Analyse every bundled model on the bundled images, and open a report. Needs no network.
+
+    Networks from the zoo see photograph patches that they were not trained on; what the last stage computes
+    is stored, the similarity of all layers is computed while they run, blocks are looked for, and a report is written.
+    """
+    import outcrop
+    from outcrop.cli.display import progress
+    from outcrop.cli.summaries import show_result
+    from outcrop_zoo.catalogue import bundled_cards
+
+    output.mkdir(parents=True, exist_ok=True)
+    location = output / STUDY_NAME
+    images = outcrop.load_data("zoo:patches", limit=samples)
+    models = [outcrop.load_model(f"zoo:{card.name}") for card in bundled_cards()]
+    study = outcrop.open(location, mode="a", progress=progress)
+    click.echo(f"{len(models)} models, {len(images)} images. Writing to {location}\n")
+    _keep_last_stage(study, models, images)
+    for model in models:
+        show_result(study.run("blocks", models=[model], data=images, layers="all"))
+    report = outcrop.write_report(study.results, study.data, output / REPORT_NAME, title="outcrop demo")
+    click.echo(f"Study:  {location}\nReport: {report}")
+    if open_report and webbrowser.open(report.absolute().as_uri()):
+        click.echo("The report opens in your browser.")
+
+
+def _keep_last_stage(study: "Study", models: "Sequence[Model]", images: "Data") -> None:
+    """Store the block outputs of each network's last stage, so that there is something to query."""
+    for model in models:
+        study.capture(model, images, layers=lambda layer: layer.kind == "block" and layer.name.startswith("stage3."))
