@@ -43,6 +43,11 @@ def size_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def rate_text(rate: float, unit: str) -> str:
+    """Return a rate as people read it: slow work in seconds a step."""
+    return f"{rate:.0f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s a step"
+
+
 @contextmanager
 def progress(description: str, total: int, *, unit: str = "samples") -> Iterator[Advance]:
     """Show a bar with rate and time left on a terminal, and a line every ten seconds elsewhere."""
@@ -74,7 +79,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         def advance(steps: int) -> None:
             nonlocal done
             done += steps
-            shown.update(task, advance=steps, rate=f"{done / (time.perf_counter() - started):.0f} {unit}/s")
+            shown.update(task, advance=steps, rate=rate_text(done / (time.perf_counter() - started), unit))
 
         yield advance
 
@@ -90,10 +95,8 @@ def _lines(description: str, total: int, unit: str) -> Iterator[Advance]:
         now = time.perf_counter()
         if now - said >= _LOG_INTERVAL and done < total:
             rate = done / (now - started)
-            click.echo(
-                f"{description}: {done}/{total} {unit}, {rate:.0f} a second, {(total - done) / rate:.0f} s left",
-                err=True,
-            )
+            left = f"{(total - done) / rate:.0f} s left"
+            click.echo(f"{description}: {done}/{total} {unit}, {rate_text(rate, unit)}, {left}", err=True)
             said = now
 
     yield advance

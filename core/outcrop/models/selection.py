@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Union
+from typing import Protocol, Union
 
 from outcrop.errors import LayerNotFoundError, did_you_mean
 from outcrop.models.activations import is_activation
-from outcrop.models.model import LAYER_KINDS, Layer, Model
+from outcrop.models.model import LAYER_KINDS, Layer
 
 Selection = Union[str, int, slice, "re.Pattern[str]", Callable[[Layer], bool], Sequence["Selection"]]
 """See :func:`select_layers`."""
@@ -20,7 +20,18 @@ PRESETS: Mapping[str, str] = {
 }
 
 
-def select_layers(model: Model, selection: Selection) -> tuple[Layer, ...]:
+class Layered(Protocol):
+    """What has layers to choose from: a model, or the part of one that a study holds."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its name or an alias."""
+        ...
+
+
+def select_layers(model: Layered, selection: Selection) -> tuple[Layer, ...]:
     """Return the chosen layers in topological order, each once.
 
     Args:
@@ -37,7 +48,7 @@ def select_layers(model: Model, selection: Selection) -> tuple[Layer, ...]:
     return tuple(layer for layer in model.layers if layer.index in chosen)
 
 
-def _choose(model: Model, selection: Selection) -> Sequence[Layer]:
+def _choose(model: Layered, selection: Selection) -> Sequence[Layer]:
     if isinstance(selection, str):
         return _choose_text(model, selection)
     if isinstance(selection, bool):
@@ -58,7 +69,7 @@ def _choose(model: Model, selection: Selection) -> Sequence[Layer]:
     )
 
 
-def _choose_text(model: Model, text: str) -> Sequence[Layer]:
+def _choose_text(model: Layered, text: str) -> Sequence[Layer]:
     text = text.strip()
     if text.startswith("/") and text.endswith("/") and len(text) > 2 and "/,/" not in text:
         try:
@@ -82,7 +93,7 @@ def _choose_text(model: Model, text: str) -> Sequence[Layer]:
     return (model.layer(text),)
 
 
-def _choose_preset(model: Model, preset: str) -> Sequence[Layer]:
+def _choose_preset(model: Layered, preset: str) -> Sequence[Layer]:
     if preset == "all":
         return model.layers
     if preset == "act":
@@ -98,7 +109,7 @@ def _choose_preset(model: Model, preset: str) -> Sequence[Layer]:
     return _some(model, found, f"the preset {preset!r}")
 
 
-def _choose_kind(model: Model, kind: str) -> Sequence[Layer]:
+def _choose_kind(model: Layered, kind: str) -> Sequence[Layer]:
     if kind not in LAYER_KINDS:
         raise LayerNotFoundError(
             f"There is no kind of layer {kind!r}.{did_you_mean(kind, LAYER_KINDS)} Kinds: {', '.join(LAYER_KINDS)}."
@@ -106,14 +117,14 @@ def _choose_kind(model: Model, kind: str) -> Sequence[Layer]:
     return _some(model, [layer for layer in model.layers if layer.kind == kind], f"'kind:{kind}'")
 
 
-def _choose_position(model: Model, position: int) -> Sequence[Layer]:
+def _choose_position(model: Layered, position: int) -> Sequence[Layer]:
     count = len(model.layers)
     if not -count <= position < count:
         raise LayerNotFoundError(f"Model {model.name!r} has {count} layers, 0 to {count - 1}; there is no {position}.")
     return (model.layers[position],)
 
 
-def _choose_pattern(model: Model, pattern: "re.Pattern[str]") -> Sequence[Layer]:
+def _choose_pattern(model: Layered, pattern: "re.Pattern[str]") -> Sequence[Layer]:
     found = [layer for layer in model.layers if pattern.search(layer.name)]
     if not found:
         text = f"/{pattern.pattern}/"
@@ -121,7 +132,7 @@ def _choose_pattern(model: Model, pattern: "re.Pattern[str]") -> Sequence[Layer]
     return found
 
 
-def _some(model: Model, found: Sequence[Layer], what: str) -> Sequence[Layer]:
+def _some(model: Layered, found: Sequence[Layer], what: str) -> Sequence[Layer]:
     if not found:
         present = {layer.kind for layer in model.layers}
         kinds = ", ".join(kind for kind in LAYER_KINDS if kind in present)
@@ -129,5 +140,5 @@ def _some(model: Model, found: Sequence[Layer], what: str) -> Sequence[Layer]:
     return found
 
 
-def _near(model: Model, text: str) -> str:
+def _near(model: Layered, text: str) -> str:
     return did_you_mean(text.replace("*", ""), [layer.name for layer in model.layers])

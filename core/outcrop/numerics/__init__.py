@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outcrop.numerics.alignment import cka
     from outcrop.numerics.block_detection import (
         DEFAULT_THRESHOLDS,
         BlockEvidence,
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
         similar_intervals,
         weigh_blocks,
     )
-    from outcrop.numerics.cka import cka
     from outcrop.numerics.gram import GramAccumulator
     from outcrop.numerics.gram_statistics import GramStatistics, GroupSums
     from outcrop.numerics.hsic import biased_hsic, double_centre, u_centre, unbiased_hsic
@@ -55,7 +55,7 @@ _MODULES = {
     "Interval": "block_detection",
     "biased_hsic": "hsic",
     "bootstrap_similarity": "ratio",
-    "cka": "cka",
+    "cka": "alignment",
     "double_centre": "hsic",
     "gram_matrix": "kernels",
     "jackknife_error": "ratio",
@@ -72,7 +72,6 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    # Importing the submodule ``cka`` would otherwise leave the module where the function is expected.
     globals()[name] = value
     return value
 

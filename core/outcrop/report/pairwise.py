@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     import xarray as xr
     from bokeh.models import LinearColorMapper
 
+_ERROR = "standard_error"
+_WITHOUT = "similarity_without_pc1"
 _TITLES = {
     "similarity": "CKA",
-    "similarity_without_pc1": "CKA without the first principal component",
+    _WITHOUT: "CKA without the first principal component",
     "pc_alignment": "Alignment of first principal components",
 }
-_ERROR = "standard_error"
 
 
 def draw_pairwise(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
@@ -235,11 +236,10 @@ def _title(name: str, dataset: "xr.Dataset") -> str:
 def _caption(span: Span, labels: Mapping[str, str], marks: Sequence[Mark]) -> str:
     text = f"{span.length} layers in topological order, depth growing to the right and downwards."
     if any(mark.is_block for mark in marks):
-        text += " Solid outline: a block, from its first to its last layer."
+        text += " Solid outline: a block, from its first to its last layer"
+        text += ", dissolved where the first principal component is removed." if _WITHOUT in labels else "."
     if any(not mark.is_block for mark in marks):
-        text += " Dashed outline: similar layers that no single component dominates."
-    if marks and "similarity_without_pc1" in labels and "similarity" in labels:
-        text += " A block is gone from the map without the first principal component; mere likeness stays."
+        text += " Dashed outline: similar layers, but not all the signs of a block."
     return text
 
 

@@ -14,7 +14,7 @@ from outcrop.report.style import MISSING, palette
 if TYPE_CHECKING:
     import xarray as xr
 
-_PER_CLASS = 10
+_PER_CLASS = 13
 _CLASSES = 12
 _WITHOUT_CLASSES = 60
 

@@ -28,7 +28,7 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
                 str(one["block_model"]), f"{one['first_layer']}\nto {one['last_layer']}", int(one["layer_count"]),
                 bool(one["is_block"]),
                 _with_interval(one, "score"), _with_interval(one, "similarity"), _with_interval(one, "contrast"),
-                f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "nothing outside"),
+                f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "\u2013"),
                 float(one["pc_alignment"]), float(one["removal_effect"]),
                 bool(one["supported"]), bool(one["dissolved"]),
             )
@@ -37,7 +37,7 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
         return []
     caption = (
         "Every interval of mutually similar layers. A block needs all three: similarity, a first principal component "
-        "that dominates inside, and similarity that goes when that component is removed. Second lines: 95 % intervals."
+        "that dominates inside, and similarity that goes when that component is removed. Second lines: intervals."
     )
     return [Drawing(BLOCKS.title, caption, table=Table(columns, tuple(rows)))]
 

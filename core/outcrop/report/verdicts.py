@@ -89,11 +89,12 @@ def _verdict(run: Run, blocks: "xr.Dataset", model: str, verdict: str) -> Verdic
     evaluated = int(facts["evaluated_layers"]) if "evaluated_layers" in facts else 0
     kind = str(facts["evaluated_kind"].values) if "evaluated_kind" in facts else "all"
     thresholds = _thresholds(blocks)
+    confidence = float(run.provenance.get("parameters", {}).get("confidence", 0.95))
     if rows:
         # Blocks first, then what merely looks alike; each group in the order of the layers.
         rows.sort(key=lambda row: (not row["is_block"], row["first_depth"]))
         sentences = tuple(_found(row, evaluated, kind) for row in rows)
-        certainty = tuple(_how_sure(row, len(rows) > 1) for row in rows)
+        certainty = tuple(_how_sure(row, confidence, len(rows) > 1) for row in rows)
     elif verdict == "too few layers":
         layers = f"{evaluated} {_of_kind(kind, evaluated)}"
         sentences = (f"Too few layers to look for a block: {layers}, at least {thresholds.minimum_layers} are needed.",)
@@ -123,7 +124,7 @@ def _found(row: dict[str, Any], evaluated: int, kind: str) -> str:
     return f"{extent} are similar but not a block: {similar}; {share}; {removal}."
 
 
-def _how_sure(row: dict[str, Any], several: bool) -> str:
+def _how_sure(row: dict[str, Any], confidence: float, several: bool) -> str:
     where = f" ({row['first_layer']} to {row['last_layer']})" if several else ""
     spans = [
         f"{label} {float(row[name + '_low']):.2f} to {float(row[name + '_high']):.2f}"
@@ -132,7 +133,7 @@ def _how_sure(row: dict[str, Any], several: bool) -> str:
     ]
     if not spans:
         return f"Too few batches for an interval{where}."
-    return f"95 % intervals{where}: {', '.join(spans)}."
+    return f"{100 * confidence:g} % intervals{where}: {', '.join(spans)}."
 
 
 def _none(run: Run, model: str, evaluated: int, kind: str, thresholds: BlockThresholds) -> str:

@@ -51,16 +51,25 @@ class Capture(Mapping[str, xr.DataArray]):
         Raises:
             LayerNotFoundError: The layer is not stored.
         """
-        names = [known.name for known in self.layers]
-        if layer not in names:
-            raise LayerNotFoundError(
-                f"The study holds no layer {layer!r} of {self.model!r}.{did_you_mean(layer, names)} "
-                f"It holds {len(names)}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
-            )
+        layer = self.layer(layer).name
         group = f"activations/{self.node}/{escape(layer)}"
         stored = xr.open_zarr(self._study.location, group=group, chunks={}, consolidated=False)
         values: xr.DataArray = stored["values"].assign_coords(self._coordinates())
         return values.isel(sample=slice(0, self.committed(layer))).rename(layer)
+
+    def layer(self, name: str) -> Layer:
+        """Return a stored layer by its name.
+
+        Raises:
+            LayerNotFoundError: The layer is not stored.
+        """
+        by_name = {layer.name: layer for layer in self.layers}
+        if name not in by_name:
+            raise LayerNotFoundError(
+                f"The study holds no layer {name!r} of {self.model!r}.{did_you_mean(name, by_name)} "
+                f"It holds {len(by_name)}: {', '.join(list(by_name)[:8])}{', ...' if len(by_name) > 8 else ''}."
+            )
+        return by_name[name]
 
     def __iter__(self) -> Iterator[str]:
         return (layer.name for layer in self.layers)

@@ -79,7 +79,7 @@ def test_pickled_weights_are_not_read(text_folder):
     state = load_model(f"hf:{text_folder}").network.state_dict()
     (text_folder / "model.safetensors").unlink()
     torch.save(state, text_folder / "pytorch_model.bin")
-    with pytest.raises(ModelLoadError, match="transformers cannot load .*safetensors"):
+    with pytest.raises(ModelLoadError, match=r"transformers cannot load .*safetensors"):
         load_model(f"hf:{text_folder}")
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_named_at_once(tmp_path, monkeypatch):
         load_model("hf:no/such/folder/here")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelLoadError, match="'someone/something' cannot be fetched: .*HF_HUB_OFFLINE is set"):
+    with pytest.raises(ModelLoadError, match=r"'someone/something' cannot be fetched: .*HF_HUB_OFFLINE is set"):
         load_model("hf:someone/something")
 
 

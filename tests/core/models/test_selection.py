@@ -7,11 +7,11 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
-from outcrop_zoo.architectures import CifarResNet
 from torch import nn
 
 from outcrop.errors import LayerNotFoundError
 from outcrop.models import TorchModel, select_layers
+from outcrop_zoo.architectures import CifarResNet
 
 MODEL = TorchModel(CifarResNet(14))
 
@@ -77,7 +77,7 @@ def test_layers_are_chosen_in_topological_order_and_once(selection, expected):
         (True, "True selects no layer"),
         (3.5, "A float selects no layer"),
         (slice(5, 5), "has no layer for the slice 5:5:None"),
-        (lambda layer: False, "has no layer for the predicate <lambda>"),
+        (lambda _: False, "has no layer for the predicate <lambda>"),
         ([], "has no layer for an empty sequence"),
     ],
 )

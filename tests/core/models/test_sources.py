@@ -12,6 +12,7 @@ from torch import nn
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError
 from outcrop.models import TorchModel, load_model, model_schemes
+from outcrop.models.sources import _of_plugin
 
 
 def relu_graph() -> onnx.ModelProto:
@@ -74,9 +75,19 @@ def test_objects_that_are_no_models_are_refused():
         load_model("timm:test_resnet", input_shape=(3, 8, 8))
 
 
+def test_the_device_of_a_plugins_model_is_the_plugins_choice():
+    load = _of_plugin("their", lambda rest: TorchModel(nn.Linear(2, 2), name=rest))
+    assert load("net", None, "auto").name == "net"
+    assert load("net", "mine", "cpu").name == "mine"
+    with pytest.raises(
+        ModelLoadError, match=r"their:net runs on cpu; its source chooses the device, and 'cuda' is refused"
+    ):
+        load("net", None, "cuda")
+
+
 def test_importing_the_models_imports_no_torch():
     code = (
-        "import sys, outcrop.models, outcrop.models.sources, outcrop.models.selection; from outcrop.models import Layer;"
+        "import sys, outcrop.models.sources, outcrop.models.selection; from outcrop.models import Layer;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'onnx', 'transformers', 'torchvision')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -85,6 +96,6 @@ def test_importing_the_models_imports_no_torch():
 def test_an_unknown_attribute_of_the_package_is_an_attribute_error():
     import outcrop.models
 
-    with pytest.raises(AttributeError, match="'outcrop.models' has no attribute 'load_modle'"):
+    with pytest.raises(AttributeError, match=r"'outcrop.models' has no attribute 'load_modle'"):
         _ = outcrop.models.load_modle
     assert "load_model" in dir(outcrop.models)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError
 from outcrop.models import RandomWeightsWarning, load_model, select_layers
+from outcrop.models.timm_ import _find_weights
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
 
@@ -122,6 +123,13 @@ def test_broken_weights_are_named(hub):
 def test_weights_that_cannot_be_fetched_are_an_error_at_once_that_offers_random_ones(hub):
     with pytest.raises(ModelLoadError, match=r"'resnet18' cannot be fetched: .*does not answer.*\?pretrained=false"):
         load_model("timm:resnet18")
+
+
+def test_a_network_without_safetensors_weights_says_so():
+    with pytest.raises(
+        ModelLoadError, match=r"timm has no safetensors weights for 'test_resnet.gone'.*\?pretrained=false"
+    ):
+        _find_weights("test_resnet.gone", None)
 
 
 def test_offline_mode_of_the_hub_is_respected(hub, monkeypatch):

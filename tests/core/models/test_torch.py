@@ -7,12 +7,12 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outcrop_zoo.architectures import CifarResNet
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # the field's own name for it
 
 from outcrop.errors import InputError, LayerNotFoundError, ModelLoadError
 from outcrop.models import InputSpec, TorchModel
+from outcrop_zoo.architectures import CifarResNet
 
 
 def capture(model: TorchModel, inputs: Tensor, names: list[str] | None = None) -> dict[str, Tensor]:
@@ -427,6 +427,7 @@ def test_a_device_that_is_not_there_is_named():
         TorchModel(nn.Linear(2, 2), device="nowhere")
 
 
+@pytest.mark.slow  # torch.compile imports its compiler
 def test_a_network_compiled_by_torch_is_read_through_its_original():
     network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     assert TorchModel(torch.compile(network)).network is network

@@ -91,7 +91,7 @@ def test_weights_that_hold_code_are_not_run(weights_folder, tmp_path):
             return (os.mkdir, (str(tmp_path / "was-here"),))
 
     file = os.path.basename(torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url)
-    (weights_folder / file).write_bytes(pickle.dumps(Evil()))
+    (weights_folder / file).write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ModelLoadError, match="hold more than tensors and are not read"):
         load_model("torchvision:squeezenet1_1")
     assert not (tmp_path / "was-here").exists()

@@ -77,7 +77,7 @@ def test_verdicts_samples_and_provenance_are_in_the_text(page):
         in text
     )
     images = [a for tag, a in Elements(page).found if tag == "img" and a["alt"].startswith("cat/")]
-    assert len(images) == 10
+    assert len(images) == 13
     assert images[0]["alt"] == "cat/0000.png, cat"
 
 

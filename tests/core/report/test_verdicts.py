@@ -40,6 +40,11 @@ def test_marks_cover_the_layers_from_first_to_last(make_run):
     assert mark.is_block
 
 
+def test_the_confidence_is_the_one_that_was_asked_for(make_run):
+    run = Run("blocks", "r1", make_run([("deep", 109, (38, 91))]), {"parameters": {"confidence": 0.9}})
+    assert read_verdicts(run)[0].certainty[0].startswith("90 % intervals: score")
+
+
 def test_too_few_batches_are_said_to_give_no_interval(verdicts):
     (verdict,) = verdicts([("deep", 109, (38, 91))], intervals=False)
     assert verdict.certainty[0] == "Too few batches for an interval."
