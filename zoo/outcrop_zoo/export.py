@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from outcrop.errors import ZooError
-from outcrop.models.onnx_ import CLASSES_KEY
+from outcrop.models.onnx_file import CLASSES_KEY
 from outcrop.models.preprocessing import METADATA_KEY as PREPROCESSING_KEY
 from outcrop.models.preprocessing import ImageRecipe
 from outcrop_zoo.cards import Parity

@@ -1,7 +1,7 @@
 """Everything that an analysis may use."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,22 @@ class Context:
             batch_size=batch_size,
             progress=self._progress,
         )
+
+    def layer_coordinates(self, dimension: str = "layer", suffix: str = "") -> "dict[str, tuple[str, list[Any]]]":
+        """Return the coordinates of all selected layers of all models along one flat dimension, as the kinds declare.
+
+        Args:
+            dimension: Name of the dimension.
+            suffix: Of the coordinates' names: ``_a`` and ``_b`` for the two sides of a ``pairwise`` result.
+        """
+        layers = [(model, layer) for model, chosen in self.models.items() for layer in chosen]
+        columns: dict[str, list[Any]] = {
+            "model": [model for model, _ in layers],
+            "name": [layer.name for _, layer in layers],
+            "depth": [layer.index for _, layer in layers],
+            "layer_kind": [layer.kind for _, layer in layers],
+        }
+        return {f"{name}{suffix}": (dimension, column) for name, column in columns.items()}
 
     def result(self, analysis: str, leaf: str) -> "xr.Dataset":
         """Return a leaf of the result of an analysis that this one requires.

@@ -41,12 +41,15 @@ class Provenance(_Frozen):
     """Everything that determines the numbers of a result, and when and where they were computed.
 
     Attributes:
-        run_id: Hash of all fields but environment, threads and times: the same id means the same question.
+        selection: How the layers were selected, where that was text; empty otherwise.
+        layers: The selected layers of every model.
+        run_id: Hash of all that determines the numbers: the same id means the same question.
     """
 
     analysis: str
     version: str
     parameters: Mapping[str, Any]
+    selection: str
     layers: Mapping[str, tuple[str, ...]]
     models: tuple[ModelRecord, ...]
     data: DataRecord
@@ -58,7 +61,7 @@ class Provenance(_Frozen):
     @property
     def run_id(self) -> str:
         """Return the identity of the run, 12 hexadecimal digits."""
-        asked = self.model_dump(mode="json", exclude={"environment", "started", "finished"})
+        asked = self.model_dump(mode="json", exclude={"selection", "environment", "started", "finished"})
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> str:

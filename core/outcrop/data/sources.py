@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outcrop.data.dataset import Data
 from outcrop.data.selection import evenly_chosen, subset
-from outcrop.errors import DataNotFoundError, DataReadError, ParameterError, did_you_mean
+from outcrop.errors import DataNotFoundError, DataReadError, ParameterError, PluginConflictError, did_you_mean
 from outcrop.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -121,7 +121,13 @@ def _from_text(reference: str, limit: int | None, strict: bool, progress: Progre
     scheme = match["scheme"]
     sources: dict[str, Callable[[str], Data]] = {"text": _text, "torchvision": _torchvision}
     registry = plugin_registry()
-    sources.update(registry.data_sources())
+    offered = registry.data_sources()
+    if scheme in sources and scheme in offered:
+        raise PluginConflictError(
+            f"A plugin offers the data source {scheme!r}, which outcrop has itself; block the plugin "
+            "(OUTCROP_BLOCK=NAME, see 'outcrop plugins') or ask its author for another name."
+        )
+    sources.update(offered)
     if scheme not in sources:
         registry.raise_if_broken("outcrop_data_sources", scheme)
         raise DataNotFoundError(

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-LayerKind = Literal[
-    "input", "conv", "linear", "norm", "act", "add", "attention", "pool", "block", "output", "other"
-]
+LayerKind = Literal["input", "conv", "linear", "norm", "act", "add", "attention", "pool", "block", "output", "other"]
 LAYER_KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 
 
@@ -152,9 +150,8 @@ class Model(ABC):
         """
         for spec in self.inputs:
             if spec.name not in inputs:
-                raise InputError(
-                    f"Model {self.name!r} takes an input {spec.name!r}; the data offers {', '.join(inputs) or 'nothing'}."
-                )
+                offered = ", ".join(inputs) or "nothing"
+                raise InputError(f"Model {self.name!r} takes an input {spec.name!r}; the data offers {offered}.")
             found = tuple(inputs[spec.name].shape[1:])
             fits = len(found) == len(spec.shape) and all(
                 want is None or want == got for want, got in zip(spec.shape, found, strict=True)

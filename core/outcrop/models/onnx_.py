@@ -1,38 +1,29 @@
 """ONNX models on ONNX Runtime: any value of the graph, batch by batch, without touching the file."""
 
-import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import google.protobuf.message  # type: ignore[import-untyped]  # protobuf ships no types
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor
 
-from outcrop.errors import InputError, ModelLoadError, ModelNotFoundError
-from outcrop.models import preprocessing as images
+from outcrop.errors import InputError
 from outcrop.models import runtime_
 from outcrop.models.graph import Graph, ValueType
 from outcrop.models.graph_layers import (
-    DEFAULT_IMAGE_SIZE,
-    GraphInput,
     fixed_batch_size,
     read_inputs,
     read_layers,
 )
 from outcrop.models.model import Layer, Model, Preprocessing, Visitor
+from outcrop.models.onnx_file import class_names, fingerprint, image_preprocessing, image_size, read_file
 from outcrop.models.segments import Segment, build, cut
 
 MEMORY_BUDGET = 512 << 20
 """Bytes of visited values that are held at a time."""
-
-CLASSES_KEY = "outcrop.classes"
-"""Of the metadata of an ONNX file; its value is a JSON list of the names of the logits."""
 
 _CACHED_PLANS = 4
 
@@ -67,29 +58,11 @@ def load_onnx(
             memory_budget=memory_budget,
         )  # fmt: skip
     path = Path(source).expanduser()
-    graph = Graph(_read(path), folder=path.resolve().parent)
+    graph = Graph(read_file(path), folder=path.resolve().parent)
     return OnnxModel(
         graph, name=name or path.stem, source=f"onnx:{source}", device=device, preprocessing=preprocessing,
         memory_budget=memory_budget,
     )  # fmt: skip
-
-
-def _read(path: Path) -> onnx.ModelProto:
-    if path.is_dir():
-        raise ModelLoadError(f"{path} is not an ONNX model: it is a folder; give the path of the file in it.")
-    if not path.exists():
-        raise ModelNotFoundError(f"There is no file {path}; give the path of an ONNX model.")
-    content = path.read_bytes()
-    if not content:
-        raise ModelLoadError(f"{path} is not an ONNX model: it is empty.")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except google.protobuf.message.DecodeError as error:
-        raise ModelLoadError(f"{path} is not an ONNX model: it is another kind of file, or truncated.") from error
-    if not model.graph.output or not model.opset_import:
-        raise ModelLoadError(f"{path} is not an ONNX model: it holds no graph.")
-    return model
 
 
 class OnnxModel(Model):
@@ -130,11 +103,11 @@ class OnnxModel(Model):
         self.inputs = tuple(given.spec for given in self._inputs)
         self.batch_size = fixed_batch_size(self._inputs)
         metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
-        recipe = _image_recipe(metadata, self._inputs)
+        recipe = image_preprocessing(metadata, self._inputs)
         self.preprocessing = preprocessing or recipe
-        self.classes = _classes(metadata)
+        self.classes = class_names(metadata)
         self._plan((), 1)  # refuses at once what cannot run
-        found = read_layers(graph, self._inputs, self._probe, _image_size(metadata))
+        found = read_layers(graph, self._inputs, self._probe, image_size(metadata))
         self._types = found.types
         self._values = found.values
         self._aliases = found.aliases
@@ -148,7 +121,7 @@ class OnnxModel(Model):
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash of weights and graph, wherever the weights lie and whoever wrote the file."""
-        return _fingerprint(self._graph)
+        return fingerprint(self._graph)
 
     def layer(self, name: str) -> Layer:
         """Return a layer by its name, or by the name of its value or node in the graph.
@@ -282,54 +255,3 @@ def _bytes(layer: Layer) -> int:
     for length in layer.shape:
         size *= length
     return int(size)
-
-
-def _image_recipe(metadata: Mapping[str, str], inputs: Sequence[GraphInput]) -> Preprocessing | None:
-    if images.METADATA_KEY in metadata:
-        return images.read_recipe(metadata[images.METADATA_KEY]).preprocessing()
-    if not inputs or inputs[0].channels_last is None:
-        return None
-    channels_last = inputs[0].channels_last
-    sizes = inputs[0].sizes[1:3] if channels_last else inputs[0].sizes[2:4]
-    height, width = (size if isinstance(size, int) else DEFAULT_IMAGE_SIZE for size in sizes)
-    if inputs[0].sizes[3 if channels_last else 1] != 3:
-        return None
-    recipe = images.assumed_recipe(height, width, channels_last=channels_last)
-    return recipe.preprocessing(note=" (assumed: the file says nothing of how images were prepared)")
-
-
-def _image_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    return images.read_recipe(metadata[images.METADATA_KEY]).size if images.METADATA_KEY in metadata else None
-
-
-def _classes(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    if CLASSES_KEY not in metadata:
-        return None
-    try:
-        names = json.loads(metadata[CLASSES_KEY])
-    except json.JSONDecodeError:
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelLoadError(f"The model's metadata {CLASSES_KEY!r} is not a JSON list of names.")
-    return tuple(names)
-
-
-def _fingerprint(graph: Graph) -> str:
-    digest = hashlib.sha256()
-    for imported in sorted(graph.model.opset_import, key=lambda entry: entry.domain):
-        digest.update(f"{imported.domain or 'ai.onnx'} {imported.version}\n".encode())
-    digest.update(repr([(given.name, given.element_type, given.sizes) for given in read_inputs(graph)]).encode())
-    digest.update(repr(graph.outputs).encode())
-    for node in graph.nodes:
-        bare = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=node.input, output=node.output)
-        bare.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
-        for attribute in bare.attribute:
-            attribute.ClearField("doc_string")
-        digest.update(bare.SerializeToString(deterministic=True))
-    for name in sorted(graph.initializers):
-        tensor = graph.tensor(name)
-        digest.update(f"\n{name} {tensor.data_type} {list(tensor.dims)}\n".encode())
-        digest.update(numpy_helper.to_array(tensor).tobytes())
-    for name in sorted(graph.sparse_initializers):
-        digest.update(graph.sparse_initializers[name].SerializeToString(deterministic=True))
-    return digest.hexdigest()

@@ -7,13 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from outcrop.errors import InputError, MissingDependencyError, ModelLoadError
+from outcrop.models.graph import elements
+from outcrop.models.runtime_messages import explain
 
 RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(_state, name)
@@ -23,10 +27,13 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     )
 )  # fmt: skip
 """What ONNX Runtime raises; its exceptions share no base of their own."""
-_RUN_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUNTIME_ERRORS)  # a run on bound tensors fails with the builtin
+_RUN_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *RUNTIME_ERRORS,
+)  # a run on bound tensors fails with the builtin
 
-PROTOBUF_LIMIT = (1 << 31) - 1
-"""Bytes that a serialised model can have at most."""
+WEIGHT_LIMIT = (1 << 31) - (1 << 27)
+"""Bytes of weights that a serialised model can hold: what protobuf allows, less the rest of any graph."""
 
 _ELEMENT_TYPES: Mapping[torch.dtype, int] = {
     torch.float32: onnx.TensorProto.FLOAT,
@@ -111,7 +118,7 @@ def resolve_device(device: str) -> str:
 
 
 def create_session(
-    model: onnx.ModelProto, *, folder: Path | None, device: str, size_limit: int = PROTOBUF_LIMIT
+    model: onnx.ModelProto, *, folder: Path | None, device: str, weight_limit: int = WEIGHT_LIMIT
 ) -> Any:
     """Return a session of a model in memory.
 
@@ -121,7 +128,7 @@ def create_session(
         model: Complete, but for weights in files; emptied of its weights where it is too large to be serialised.
         folder: Where those files lie.
         device: ``cpu`` or ``cuda:N``.
-        size_limit: Bytes from which on weights are handed over one by one.
+        weight_limit: Bytes from which on weights are handed over one by one.
 
     Raises:
         ModelLoadError: ONNX Runtime refuses the model; names the operator that it cannot run.
@@ -133,15 +140,22 @@ def create_session(
     if device == "cpu":
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Patterns are blocks that fit one session only; the arena would keep one of each.
         options.enable_mem_pattern = False
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    if model.ByteSize() > size_limit:
-        _hand_over_weights(model, options)
+    weights = _hand_over_weights(model, options) if _weight_bytes(model) > weight_limit else []
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=_providers(device))
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=_providers(device))
     except RUNTIME_ERRORS as error:
         raise ModelLoadError(f"ONNX Runtime cannot run the model: {explain(error)}") from error
+    if weights:
+        _handed_over[session] = weights
+    return session
+
+
+_handed_over: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+"""Weights that a session reads from memory that is not its own; they live as long as it does."""
 
 
 @cache
@@ -163,17 +177,28 @@ def _share_arena() -> None:
         return  # the program has registered one already, which serves as well
 
 
-def _hand_over_weights(model: onnx.ModelProto, options: Any) -> None:
-    names, values = [], []
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    # A message beyond the limit cannot tell its own size.
+    return sum(
+        elements(tensor) * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        for tensor in model.graph.initializer
+        if tensor.data_location != onnx.TensorProto.EXTERNAL
+    )
+
+
+def _hand_over_weights(model: onnx.ModelProto, options: Any) -> list[Any]:
+    """Move weights out of a model into the options of its session; return what has to outlive the session."""
+    names, arrays, values = [], [], []
     for tensor in model.graph.initializer:
         if tensor.HasField("raw_data") and len(tensor.raw_data) > 1024:
             names.append(tensor.name)
-            array = onnx.numpy_helper.to_array(tensor)
-            values.append(onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type))
+            arrays.append(np.ascontiguousarray(onnx.numpy_helper.to_array(tensor)))
+            values.append(onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(arrays[-1], tensor.data_type))
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value="handed over in memory")
     options.add_external_initializers(names, values)
+    return [arrays, values]
 
 
 def _providers(device: str) -> list[Any]:
@@ -249,42 +274,3 @@ def _to_tensor(value: Any) -> torch.Tensor:
 def element_type(value: torch.Tensor) -> int:
     """Return the ONNX element type of a tensor."""
     return _ELEMENT_TYPES[value.dtype]
-
-
-def explain(error: Exception) -> str:
-    """Return in one line what ONNX Runtime means."""
-    text = " ".join(str(error).split())
-    for pattern, sentence in _EXPLANATIONS:
-        match = re.search(pattern, text)
-        if match is not None:
-            return sentence.format(*match.groups())
-    # Status code, source file and C++ signature say nothing to the reader.
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"^Error in execution: ", "", text)
-    text = re.sub(
-        r"Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ", r"\1 \2: ", text
-    )
-    text = re.sub(r"/\S+\.(cc|h):\d+ (?:[^()]*\([^)]*\)+(?: const)?)? ?", "", text)
-    return " ".join(text.replace(" :", ":").split()).rstrip(".") + "."
-
-
-_EXPLANATIONS = (
-    (r"No Op registered for (\S+) with domain_version of (\d+)", "there is no operator {0} in opset {1}."),
-    (r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op", "the operator {0} is not one it knows."),
-    (
-        r"Could not find an implementation for (\w+)\((\d+)\)",
-        "it has no implementation of the operator {0} (version {1}) for these types.",
-    ),
-    (
-        r"Opset (\d+) is under development .* support for domain (\S+) is till opset (\d+)",
-        "opset {0} of {1} is newer than the installed onnxruntime, which knows up to {2}; upgrade onnxruntime.",
-    ),
-    (
-        r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
-        "IR version {0} is newer than the installed onnxruntime, which reads up to {1}; upgrade onnxruntime.",
-    ),
-    (
-        r'External data path does not exist: "([^"]*)"',
-        "its weights lie in {0}, which does not exist; keep that file beside the model.",
-    ),
-)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
+from outcrop.errors import ModelLoadError, ModelNotFoundError, PluginConflictError, did_you_mean
 from outcrop.models.model import Model
 
 if TYPE_CHECKING:
@@ -64,7 +64,12 @@ def model_schemes() -> dict[str, Loader]:
 
     schemes = dict(_OWN)
     for scheme, load in plugin_registry().model_sources().items():
-        schemes.setdefault(scheme, _of_plugin(scheme, load))
+        if scheme in _OWN:
+            raise PluginConflictError(
+                f"A plugin offers the model source {scheme!r}, which outcrop has itself; block the plugin "
+                "(OUTCROP_BLOCK=NAME, see 'outcrop plugins') or ask its author for another name."
+            )
+        schemes[scheme] = _of_plugin(scheme, load)
     return schemes
 
 

@@ -148,6 +148,7 @@ class Study:
             analysis=analysis,
             version=kind.version,
             parameters=checked.model_dump(mode="json"),
+            selection=layers if isinstance(layers, str) else "",
             layers={subject.record.name: tuple(layer.name for layer in subject.layers) for subject in subjects},
             models=tuple(subject.record for subject in subjects),
             data=subjects[0].data,

@@ -8,6 +8,7 @@ def record(**changes: object) -> Provenance:
         analysis="blocks",
         version="1",
         parameters={"batch_size": 256},
+        selection="all",
         layers={"net": ("a", "b")},
         models=(ModelRecord(name="net", source="timm:net", fingerprint="f", device="cpu"),),
         data=DataRecord(name="photos", source="photos/", fingerprint="d", samples=3, node="photos-d"),
@@ -20,7 +21,10 @@ def record(**changes: object) -> Provenance:
 
 
 def test_the_run_id_depends_on_what_determines_the_numbers_only() -> None:
-    assert record().run_id == record(started="then", finished="soon", environment={"python": "3.13"}).run_id
+    assert (
+        record().run_id
+        == record(selection="a,b", started="then", finished="soon", environment={"python": "3.13"}).run_id
+    )
     for changes in ({"seed": 1}, {"version": "2"}, {"parameters": {"batch_size": 128}}, {"layers": {"net": ("a",)}}):
         assert record(**changes).run_id != record().run_id
 

@@ -31,7 +31,9 @@ def collect(source: LiveSource, order: np.ndarray, group: int) -> list[tuple[lis
 
 
 @settings(max_examples=30, deadline=None)
-@given(samples=st.integers(1, 23), group=st.integers(1, 9), fixed=st.integers(1, 7), budget=st.sampled_from([1, 1 << 20]))
+@given(
+    samples=st.integers(1, 23), group=st.integers(1, 9), fixed=st.integers(1, 7), budget=st.sampled_from([1, 1 << 20])
+)
 def test_groups_hold_the_same_values_whatever_the_forward_batch_and_the_budget(
     samples: int, group: int, fixed: int, budget: int
 ) -> None:

@@ -108,10 +108,18 @@ def test_outputs_share_the_memory_of_the_runtime_and_outlive_the_session() -> No
     torch.testing.assert_close(y, 2 * x)
 
 
-def test_weights_beyond_the_limit_of_one_message_are_handed_over_one_by_one() -> None:
-    session = runtime_.create_session(single(PRODUCT), folder=None, device="cpu", size_limit=1000)
+def test_weights_beyond_the_limit_of_one_message_are_handed_over_and_live_as_long_as_the_session() -> None:
+    session = runtime_.create_session(single(PRODUCT), folder=None, device="cpu", weight_limit=1000)
+    gc.collect()
+    # Memory that were given back too early would be taken by these.
+    squatters = [np.full((64, 64), np.nan, np.float32) for _ in range(100)]
     x = torch.randn(3, 64)
     torch.testing.assert_close(runtime_.run_session(session, {"x": x}, ["y"], device="cpu")["y"], 2 * x)
+    assert len(squatters) == 100
+    before = len(runtime_._handed_over)
+    del session
+    gc.collect()
+    assert len(runtime_._handed_over) == before - 1
 
 
 def test_an_arena_that_the_program_has_registered_before_serves_as_well() -> None:

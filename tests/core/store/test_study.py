@@ -254,7 +254,9 @@ def test_an_unfinished_capture_is_not_analysed(open_study: OpenStudy, model: Arr
     model.__class__ = Interrupting
     with pytest.raises(KeyboardInterrupt):
         study.capture(model, data, layers="all", batch_size=8)
-    with pytest.raises(AnalysisError, match=r"'net' is not finished: 8 of 20 samples are stored\. Run the capture again"):
+    with pytest.raises(
+        AnalysisError, match=r"'net' is not finished: 8 of 20 samples are stored\. Run the capture again"
+    ):
         study.run("blocks", models=["net"])
 
 
@@ -270,7 +272,9 @@ def test_unknown_parameters_and_wrong_values_are_refused_before_anything_runs(
 
 
 def test_a_study_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(StudyNotFoundError, match=r"No study at .*none\.zarr\. 'outcrop capture' and 'outcrop run' make one"):
+    with pytest.raises(
+        StudyNotFoundError, match=r"No study at .*none\.zarr\. 'outcrop capture' and 'outcrop run' make one"
+    ):
         outcrop.open(tmp_path / "none.zarr")
 
 
@@ -299,7 +303,9 @@ def test_a_study_of_a_newer_format_is_refused_and_stays_readable(
     study = open_study()
     study.capture(model, data, layers="block")
     study.root.attrs["outcrop_format"] = "2.0"
-    with pytest.raises(StudyVersionError, match=r"has format 2\.0, written by a newer outcrop; this one reads up to 1\.0"):
+    with pytest.raises(
+        StudyVersionError, match=r"has format 2\.0, written by a newer outcrop; this one reads up to 1\.0"
+    ):
         open_study("r")
     tree = xr.open_datatree(tmp_path / "s.zarr", engine="zarr", consolidated=False)
     assert any("values" in node for node in tree.subtree)
@@ -338,7 +344,9 @@ def test_asking_for_a_result_that_is_not_there_says_what_is(
     from outcrop.errors import AnalysisNotFoundError
 
     study = open_study()
-    with pytest.raises(AnalysisNotFoundError, match=r"holds no result of 'blocks'\. It holds none; 'outcrop run blocks'"):
+    with pytest.raises(
+        AnalysisNotFoundError, match=r"holds no result of 'blocks'\. It holds none; 'outcrop run blocks'"
+    ):
         study.result("blocks")
     study.run("blocks", models=[model], data=data)
     with pytest.raises(AnalysisNotFoundError, match="holds no run 'abc' of 'blocks'; it holds "):

@@ -35,15 +35,9 @@ class MeanNorm(outcrop.Analysis):
 
         norms = Norms()
         context.stream(norms, batch_size=64)
-        layers = [(model, layer) for model, chosen in context.models.items() for layer in chosen]
-        columns = {
-            "model": [model for model, _ in layers],
-            "name": [layer.name for _, layer in layers],
-            "depth": [layer.index for _, layer in layers],
-            "layer_kind": [layer.kind for _, layer in layers],
-        }
-        means = [norms.finish()[key] / context.sample_count for key in layers]
-        return xr.Dataset({"mean_norm": ("layer", means)}, {key: ("layer", column) for key, column in columns.items()})
+        keys = [(model, layer) for model, layers in context.models.items() for layer in layers]
+        means = [norms.finish()[key] / context.sample_count for key in keys]
+        return xr.Dataset({"mean_norm": ("layer", means)}, context.layer_coordinates())
 
 
 @outcrop.hookimpl
