@@ -6,7 +6,7 @@ _ACTIVATION = re.compile(
     r"^(hard|leaky|log|quick|fast)?_?-?(relu6?|elu|celu|gelu|selu|silu|swish|mish|sigmoid|tanh|prelu|rrelu|softplus"
     r"|softsign|hardtanh|threshold|glu|tanhshrink|softshrink|hardshrink|logsigmoid|gelutanh|geluactivation|crelu"
     r"|newgeluactivation|quickgelu|quickgeluactivation|fastgeluactivation|siluactivation|mishactivation|thresholdedrelu"
-    r"|starrelu|squaredrelu|relusquared|relusquaredactivation|fusedleakyrelu)(me|jit|_?fn)?$"
+    r"|biasgelu|clip|starrelu|squaredrelu|relusquared|relusquaredactivation|fusedleakyrelu)(me|jit|_?fn)?$"
 )
 
 

@@ -214,18 +214,8 @@ def test_plugins_lists_what_they_offer(outcrop_command: Command) -> None:
 )
 def test_neither_import_nor_help_loads_what_computes(line: str) -> None:
     heavy = [
-        "torch",
-        "timm",
-        "torchvision",
-        "onnx",
-        "onnxruntime",
-        "sklearn",
-        "scipy",
-        "bokeh",
-        "xarray",
-        "zarr",
-        "pandas",
-        "dask",
+        *("torch", "timm", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "bokeh"),
+        *("xarray", "zarr", "pandas", "dask"),
     ]
     script = f"import sys\n{line}\nprint('loaded:', [name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -116,3 +116,10 @@ def test_operators_of_python_are_dispatched_under_their_plain_names():
         for operation in (operator.add, operator.iadd, operator.sub, operator.mul, operator.truediv, operator.matmul):
             operation(x, x)
     assert seen == ["add", "add", "sub", "mul", "div", "matmul"]
+
+
+def test_every_activation_that_a_graph_knows_is_told_by_name() -> None:
+    from outcrop.models.activations import is_activation
+    from outcrop.models.graph_roles import ACTIVATIONS
+
+    assert {operation for operation in ACTIVATIONS if not is_activation(operation)} == set()
