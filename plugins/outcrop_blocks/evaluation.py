@@ -55,7 +55,7 @@ class Evaluation:
             return "too few layers"
         if any(evidence.is_block for evidence in self.evidence):
             return "block"
-        return "similar layers without a dominant component" if self.evidence else "no block"
+        return "similar layers, not a block" if self.evidence else "no block"
 
 
 def evaluate(

@@ -184,7 +184,7 @@ FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
     "a verdict of its own": (
         "blocks",
         lambda found: found.assign(verdict=("model", ["perhaps"])),
-        "data_vars/verdict: expected one of 'block', 'similar layers without a dominant component', 'no block', "
+        "data_vars/verdict: expected one of 'block', 'similar layers, not a block', 'no block', "
         "'too few layers', found 'perhaps'",
     ),
     "none of several variables": (

@@ -30,8 +30,8 @@ BATCH_SIZE = 128
 def command(output: Path, samples: int, open_report: bool) -> None:
     """Analyse every bundled model on the bundled images, and open a report. Needs no network.
 
-    Networks from the zoo see photograph patches that they were not trained on; what the last stage computes
-    is stored, the similarity of all layers is computed while they run, blocks are looked for, and a report is written.
+    Networks from the zoo see photograph patches that they were not trained on; their last layers are stored, the
+    similarity of all layers is computed while they run, blocks are looked for, and a report is written.
     """
     import outcrop
     from outcrop.cli.display import progress
@@ -44,7 +44,7 @@ def command(output: Path, samples: int, open_report: bool) -> None:
     models = [outcrop.load_model(f"zoo:{card.name}") for card in bundled_cards()]
     study = outcrop.open(location, mode="a", progress=progress)
     click.echo(f"{len(models)} models, {len(images)} images. Writing to {location}\n")
-    _keep_last_stage(study, models, images)
+    _keep_last_layers(study, models, images)
     parameters = {"batch_size": BATCH_SIZE}
     show_result(study.run("blocks", models=models, data=images, layers="all", parameters=parameters))
     report = outcrop.write_report(study.results, study.data, output / REPORT_NAME, title="outcrop demo")
@@ -53,7 +53,8 @@ def command(output: Path, samples: int, open_report: bool) -> None:
         click.echo("The report opens in your browser.")
 
 
-def _keep_last_stage(study: "Study", models: "Sequence[Model]", images: "Data") -> None:
-    """Store the block outputs of each network's last stage, so that there is something to query."""
+def _keep_last_layers(study: "Study", models: "Sequence[Model]", images: "Data") -> None:
+    """Store each network's last block, what is pooled of it, and its logits, so that there is something to query."""
     for model in models:
-        study.capture(model, images, layers=lambda layer: layer.kind == "block" and layer.name.startswith("stage3."))
+        last_block = [layer.name for layer in model.layers if layer.kind == "block"][-1]
+        study.capture(model, images, layers=[last_block, "pool", "output"])

@@ -41,7 +41,8 @@ def _ask(url: str, what: str) -> None:
     """Raise unless the hub answers for the address; an answer that asks for a login is left to the hub's client."""
     request = urllib.request.Request(url, method="HEAD")
     try:
-        urllib.request.urlopen(request, timeout=_TIMEOUT).close()
+        # An opener of its own: the shared one keeps the proxies of the first call in the process.
+        urllib.request.build_opener().open(request, timeout=_TIMEOUT).close()
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise ModelNotFoundError(f"The hub has no {what}") from error

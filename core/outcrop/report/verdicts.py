@@ -50,7 +50,7 @@ class Verdict:
     @property
     def tone(self) -> str:
         """Return "found", "partial" or "none"."""
-        return {"block": "found", "similar layers without a dominant component": "partial"}.get(self.verdict, "none")
+        return {"block": "found", "similar layers, not a block": "partial"}.get(self.verdict, "none")
 
 
 def read_verdicts(run: Run) -> list[Verdict]:

@@ -10,7 +10,7 @@ from outcrop_schemas.problems import Problem
 if TYPE_CHECKING:
     import xarray as xr
 
-VERDICTS = ("block", "similar layers without a dominant component", "no block", "too few layers")
+VERDICTS = ("block", "similar layers, not a block", "no block", "too few layers")
 _MEASURED = ("score", "similarity", "contrast")
 _BLOCK = ("block",)
 

@@ -26,6 +26,8 @@ def digits(tmp_path):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
+    # The shared opener keeps the proxies of the first call in the process.
+    monkeypatch.setattr("urllib.request._opener", None)
     # A proxy where nothing listens: every request fails at once, and none leaves the machine.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

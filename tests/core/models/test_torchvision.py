@@ -17,6 +17,8 @@ from outcrop.models import load_model, select_layers
 def weights_folder(tmp_path, monkeypatch):
     """An empty folder of weights, and a network that refuses connections."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    # The shared opener keeps the proxies of the first call in the process.
+    monkeypatch.setattr("urllib.request._opener", None)
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     folder = tmp_path / "hub" / "checkpoints"

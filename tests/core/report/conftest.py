@@ -145,7 +145,7 @@ def _blocks(models, layers, flat, share, intervals) -> xr.Dataset:
         elif any(evidence.is_block for evidence in found):
             verdicts.append("block")
         else:
-            verdicts.append("similar layers without a dominant component" if found else "no block")
+            verdicts.append("similar layers, not a block" if found else "no block")
     columns = {key: ("block", np.array([row[key] for row in rows])) for key in rows[0]} if rows else {
         "block_model": ("block", np.zeros(0, dtype="<U1")), "first_layer": ("block", np.zeros(0, dtype="<U1"))
     }  # fmt: skip

@@ -95,7 +95,7 @@ def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, su
     run["blocks"]["supported"][:] = supported
     run["blocks"]["dissolved"][:] = dissolved
     run["blocks"]["is_block"][:] = False
-    run["blocks"]["verdict"] = ("model", ["similar layers without a dominant component"])
+    run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert verdict.tone == "partial"
     assert "are similar but not a block: mean CKA" in verdict.sentences[0]

@@ -123,7 +123,7 @@ def test_networks_without_a_block_report_none(network, seed):
 
 
 def test_smooth_similarity_is_told_from_a_block():
-    assert verdict(run(smooth_drift(0))) == "similar layers without a dominant component"
+    assert verdict(run(smooth_drift(0))) == "similar layers, not a block"
 
 
 def test_similarity_of_single_precision_layers_is_that_of_arrays():
