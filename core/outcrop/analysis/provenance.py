@@ -34,6 +34,7 @@ class DataRecord(_Frozen):
     source: str
     fingerprint: str
     samples: int
+    limit: int | None
     node: str
 
 
@@ -62,6 +63,8 @@ class Provenance(_Frozen):
     def run_id(self) -> str:
         """Return the identity of the run, 12 hexadecimal digits."""
         asked = self.model_dump(mode="json", exclude={"selection", "environment", "started", "finished"})
+        # How the samples were chosen does not matter: their fingerprint tells which they are.
+        asked["data"].pop("limit")
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> str:

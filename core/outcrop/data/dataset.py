@@ -47,6 +47,7 @@ class Data(ABC):
         labels: (sample,), index into ``classes``, or None.
         classes: Names of the classes, or None.
         skipped: Samples that could not be read, left out of everything above.
+        limit: The number of samples asked for, where these are a choice of all that the source has.
         concurrent: Whether several threads may read at once.
     """
 
@@ -56,6 +57,7 @@ class Data(ABC):
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] | None = None
     skipped: tuple[Skipped, ...] = ()
+    limit: int | None = None
     concurrent: bool = False
 
     def __len__(self) -> int:

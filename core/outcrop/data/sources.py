@@ -59,10 +59,11 @@ def load_data(
     data = _load(reference, None if limit is None else int(limit), strict, progress)
     if limit is not None and limit < len(data):
         data = subset(data, evenly_chosen(len(data), int(limit), data.labels))
-    if name is not None and name != data.name:
-        # The same data under another name; a source may hand out one object many times.
+    limited = int(limit) if limit is not None and limit <= len(data) else data.limit
+    if (name or data.name, limited) != (data.name, data.limit):
+        # A source may hand out one object many times.
         data = copy.copy(data)
-        data.name = name
+        data.name, data.limit = name or data.name, limited
     return data
 
 

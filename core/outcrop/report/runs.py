@@ -48,10 +48,12 @@ def command(run: Run) -> str:
     recorded = run.provenance
     words = ["outcrop", "run", run.analysis]
     for model in recorded.get("models", ()):
-        words += ["--model", str(model.get("source", model.get("name", "")))]
+        words += ["--model", _model_option(str(model.get("name", "")), str(model.get("source", "")))]
     data = recorded.get("data") or {}
     if source := data.get("source", data.get("name")):
         words += ["--data", str(source)]
+    if data.get("limit") is not None:
+        words += ["--limit", str(data["limit"])]
     if selection := recorded.get("selection"):
         words += ["--layers", str(selection)]
     if recorded.get("seed") is not None:
@@ -60,6 +62,11 @@ def command(run: Run) -> str:
         if value is not None:
             words += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join([*words, "--study", "study.zarr"])
+
+
+def _model_option(name: str, source: str) -> str:
+    # A reference usually ends in the model's own name; another one was given by hand.
+    return f"{name}={source}" if name and source and name not in source else source or name
 
 
 def provenance_rows(run: Run) -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ def write_data(root: zarr.Group, location: str, data: "Data", progress: Progress
             "skipped": [f"{skipped.sample_id}: {skipped.reason}" for skipped in data.skipped],
         },
     )
+    if data.limit is not None:
+        dataset.attrs["limit"] = data.limit
     if data.labels is not None:
         dataset["label"] = ("sample", np.asarray(data.labels, dtype=np.int64), {"long_name": "class index"})
     thumbnails = _thumbnails(data, progress) if len(data) <= THUMBNAIL_LIMIT else None

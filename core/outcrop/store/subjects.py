@@ -110,7 +110,12 @@ def _best_source(study: "Study", model: Model, layers: tuple[Layer, ...], data: 
 def data_record(data: "Data") -> DataRecord:
     """Return the provenance of data at hand."""
     return DataRecord(
-        name=data.name, source=data.source, fingerprint=data.fingerprint, samples=len(data), node=data_id(data)
+        name=data.name,
+        source=data.source,
+        fingerprint=data.fingerprint,
+        samples=len(data),
+        limit=data.limit,
+        node=data_id(data),
     )
 
 
@@ -122,5 +127,6 @@ def stored_data_record(study: "Study", node: str) -> DataRecord:
         source=stored.attrs["source"],
         fingerprint=stored.attrs["fingerprint"],
         samples=stored.sizes["sample"],
+        limit=stored.attrs.get("limit"),
         node=node,
     )

@@ -11,7 +11,7 @@ def record(**changes: object) -> Provenance:
         selection="all",
         layers={"net": ("a", "b")},
         models=(ModelRecord(name="net", source="timm:net", fingerprint="f", device="cpu"),),
-        data=DataRecord(name="photos", source="photos/", fingerprint="d", samples=3, node="photos-d"),
+        data=DataRecord(name="photos", source="photos/", fingerprint="d", samples=3, limit=None, node="photos-d"),
         seed=0,
         environment={"python": "3.11"},
         started="now",
@@ -27,6 +27,12 @@ def test_the_run_id_depends_on_what_determines_the_numbers_only() -> None:
     )
     for changes in ({"seed": 1}, {"version": "2"}, {"parameters": {"batch_size": 128}}, {"layers": {"net": ("a",)}}):
         assert record(**changes).run_id != record().run_id
+
+
+def test_how_samples_were_limited_is_recorded_and_does_not_make_another_run() -> None:
+    limited = record().data.model_copy(update={"limit": 3})
+    assert record(data=limited).run_id == record().run_id
+    assert json.loads(record(data=limited).to_json())["data"]["limit"] == 3
 
 
 def test_the_record_is_json_with_its_run_id() -> None:

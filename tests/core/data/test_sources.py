@@ -160,3 +160,11 @@ def test_every_exported_name_is_there_and_no_other():
     assert all(getattr(outcrop.data, name) is not None for name in outcrop.data.__all__)
     with pytest.raises(AttributeError, match=r"module 'outcrop\.data' has no attribute 'load_dat'"):
         _ = outcrop.data.load_dat
+
+
+def test_the_limit_that_was_asked_for_is_remembered() -> None:
+    images = np.zeros((6, 4, 4, 3), dtype=np.uint8)
+    assert load_data(images).limit is None
+    limited = load_data(images, limit=4)
+    assert (limited.limit, len(limited)) == (4, 4)
+    assert load_data(limited, name="other").limit == 4

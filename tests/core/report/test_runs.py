@@ -25,15 +25,16 @@ def test_a_command_line_survives_the_shell():
         "r1",
         {},
         {
-            "models": [{"source": "onnx:my net.onnx"}],
-            "data": {"source": "my photos/; rm -rf ~"},
+            "models": [{"source": "onnx:my net.onnx"}, {"name": "other", "source": "timm:resnet18"}],
+            "data": {"source": "my photos/; rm -rf ~", "limit": 64},
             "selection": "kind:act,fc",
             "seed": 3,
             "parameters": {"batch_size": 64, "kind": "act", "unset": None, "list": [1, 2]},
         },
     )
     assert shlex.split(command(run)) == [
-        "outcrop", "run", "blocks", "--model", "onnx:my net.onnx", "--data", "my photos/; rm -rf ~",
+        "outcrop", "run", "blocks", "--model", "onnx:my net.onnx", "--model", "other=timm:resnet18",
+        "--data", "my photos/; rm -rf ~", "--limit", "64",
         "--layers", "kind:act,fc", "--seed", "3",
         "-p", "batch_size=64", "-p", "kind=act", "-p", "list=[1, 2]", "--study", "study.zarr",
     ]  # fmt: skip
