@@ -24,6 +24,7 @@ class ModelRecord(_Frozen):
     name: str
     source: str
     fingerprint: str
+    preprocessing: str
     device: str
 
 
@@ -44,6 +45,7 @@ class Provenance(_Frozen):
     Attributes:
         selection: How the layers were selected, where that was text; empty otherwise.
         layers: The selected layers of every model.
+        requires: Run ids of the results that the analysis built on, by analysis.
         run_id: Hash of all that determines the numbers: the same id means the same question.
     """
 
@@ -54,6 +56,7 @@ class Provenance(_Frozen):
     layers: Mapping[str, tuple[str, ...]]
     models: tuple[ModelRecord, ...]
     data: DataRecord
+    requires: Mapping[str, str]
     seed: int
     environment: Mapping[str, str]
     started: str = ""
@@ -63,7 +66,9 @@ class Provenance(_Frozen):
     def run_id(self) -> str:
         """Return the identity of the run, 12 hexadecimal digits."""
         asked = self.model_dump(mode="json", exclude={"selection", "environment", "started", "finished"})
-        # How the samples were chosen does not matter: their fingerprint tells which they are.
+        # Where a model or data came from does not matter: the fingerprints tell what they are.
+        for record in (*asked["models"], asked["data"]):
+            record.pop("source")
         asked["data"].pop("limit")
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -64,10 +64,16 @@ class Preprocessing:
     Attributes:
         description: Everything that changes the pixels, as text; part of a capture's key.
         transform: Takes an RGB image, returns a float32 tensor (channel, y, x).
+        assumed: The model does not say what it expects; this is what most networks of its kind do.
     """
 
     description: str
     transform: "Callable[[Image], Tensor]"
+    assumed: bool = False
+
+
+class AssumedPreprocessingWarning(UserWarning):
+    """Images go into a model that does not say how they are to be preprocessed."""
 
 
 Visitor = Callable[[Layer, "Tensor"], None]

@@ -89,7 +89,7 @@ class Capture(Mapping[str, xr.DataArray]):
         return all(self.committed(layer.name) == self.samples for layer in layers)
 
     def _coordinates(self) -> dict[str, Any]:
-        data = self._study.data[self.data]
+        data = xr.open_zarr(self._study.location, group=f"data/{self.data}", chunks=None, consolidated=False)
         coordinates: dict[str, Any] = {"sample": data["sample"]}
         if "label" in data:
             coordinates["label"] = data["label"]
@@ -97,7 +97,10 @@ class Capture(Mapping[str, xr.DataArray]):
 
 
 class Activations(Mapping[str, Capture]):
-    """All captures of a study, by model name, or by ``model, data`` where a model saw several data sets."""
+    """All captures of a study, by model name.
+
+    Where a model was captured several times, by ``model, data``, or by the name of the capture's group.
+    """
 
     def __init__(self, study: "Study") -> None:
         self._study = study
@@ -108,7 +111,7 @@ class Activations(Mapping[str, Capture]):
         for node, group in sorted(self._groups(), key=lambda item: item[0]):
             record = read_record(group)
             # A group without a record is of a capture that was killed before it had stored anything.
-            if record is not None:
+            if record is not None and record.layers:
                 found.append(Capture(self._study, node, group, record))
         return found
 
@@ -125,7 +128,11 @@ class Activations(Mapping[str, Capture]):
         """
         model, data = (key, None) if isinstance(key, str) else key
         captures = self.captures()
-        found = [capture for capture in captures if capture.model == model and _is_of(capture, data)]
+        found = [
+            capture
+            for capture in captures
+            if (capture.model == model and _is_of(capture, data)) or (data is None and capture.node == model)
+        ]
         if not found:
             names = sorted({capture.model for capture in captures})
             raise ModelNotFoundError(
@@ -133,17 +140,17 @@ class Activations(Mapping[str, Capture]):
                 f"{did_you_mean(model, names)} It holds {', '.join(names) or 'none'}."
             )
         if len(found) > 1:
-            raise StudyError(
-                f"The study holds {len(found)} captures of {model!r}; choose one by "
-                f"activations[{model!r}, DATA] with DATA one of {', '.join(capture.data for capture in found)}."
-            )
+            nodes = " or ".join(repr(capture.node) for capture in found)
+            raise StudyError(f"The study holds {len(found)} captures of {model!r}; name one of them: {nodes}.")
         return found[0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(capture.model for capture in self.captures()))
+        captures = self.captures()
+        models = [capture.model for capture in captures]
+        return (capture.model if models.count(capture.model) == 1 else capture.node for capture in captures)
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self.captures())
 
     def __repr__(self) -> str:
         return "\n".join(["<Activations>", *(f"  {capture!r}" for capture in self.captures())])

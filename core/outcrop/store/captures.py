@@ -1,13 +1,14 @@
 """Write activations into a study, one chunk of every layer per batch, and continue what was interrupted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from outcrop.capture.source import LiveSource, bytes_per_sample, forward_batch_size
+from outcrop.capture.source import LiveSource, bytes_per_sample
+from outcrop.errors import InputError
 from outcrop.models.model import Layer, Model
 from outcrop.progress import Progress
 from outcrop.store.layout import escape, strings
@@ -30,12 +31,16 @@ def write_capture(
     *,
     batch_size: int,
     progress: Progress,
+    on_layout: Callable[[], None],
 ) -> str:
     """Store layers of a model over data, continuing where an earlier call stopped, and return the node name.
 
     Each batch is one chunk of every layer's array. The ledger is renewed, atomically, once all layers of a batch
     are on disk; a call that is killed loses the batch in flight, and the next continues after the last
-    recorded one, at the recorded batch size.
+    recorded one, at the recorded batch size. ``on_layout`` is called once all arrays are there, still empty.
+
+    Raises:
+        InputError: The samples do not fit the model, or a layer's shape differs between batches.
     """
     identity = identify(model, data)
     capture = root.require_group(f"activations/{identity.node}")
@@ -43,7 +48,8 @@ def write_capture(
     known = {layer.name for layer in record.layers}
     fresh = tuple(layer for layer in layers if layer.name not in known)
     if fresh:
-        record = _add_layers(capture, record, fresh, model, batch_size)
+        record = _add_layers(capture, record, fresh, batch_size)
+        on_layout()
     wanted = {layer.name for layer in layers}
     for index, entry in enumerate(record.ledger):
         if entry.samples < record.samples and wanted.intersection(entry.layers):
@@ -67,11 +73,11 @@ def _begin(capture: zarr.Group, identity: CaptureIdentity, data: "Data") -> Capt
 
 
 def _add_layers(
-    capture: zarr.Group, record: CaptureRecord, layers: tuple[Layer, ...], model: Model, batch_size: int
+    capture: zarr.Group, record: CaptureRecord, layers: tuple[Layer, ...], batch_size: int
 ) -> CaptureRecord:
     """Create the arrays of new layers, then their entry in the ledger."""
     fitting = max(1, WRITE_BUDGET // max(1, sum(bytes_per_sample(layer) for layer in layers)))
-    batch = model.batch_size or min(forward_batch_size(model, batch_size), fitting)
+    batch = min(batch_size, fitting)
     for layer in layers:
         group = capture.require_group(escape(layer.name))
         group.attrs.update(
@@ -81,9 +87,8 @@ def _add_layers(
             "values",
             shape=(record.samples, *layer.shape),
             chunks=(max(1, min(batch, record.samples)), *layer.shape),
-            dtype=layer.dtype if layer.dtype != "bfloat16" else "float32",
-            # Unwritten must not look like a unit that is silent.
-            fill_value=float("nan"),
+            dtype=_stored_type(layer),
+            fill_value=_unwritten(_stored_type(layer)),
             dimension_names=("sample", *layer.dims),
             compressors=None,
             overwrite=True,
@@ -114,6 +119,11 @@ def _write_entry(
             def keep(
                 layer: Layer, values: "Tensor", window: slice = window, writes: list[Future[None]] = writes
             ) -> None:
+                if tuple(values.shape[1:]) != layer.shape:
+                    raise InputError(
+                        f"Layer {layer.name!r} of {model.name!r} gave values of shape {tuple(values.shape[1:])} per sample; "
+                        f"its array has {layer.shape}. Pad the samples to one size, or leave the layer out."
+                    )
                 writes.append(writer.submit(_store, arrays[layer.name], window, _to_numpy(values)))
 
             visit(keep)
@@ -123,6 +133,18 @@ def _write_entry(
             write_record(capture, record)
             advance(len(chosen))
     return record
+
+
+def _stored_type(layer: Layer) -> np.dtype[Any]:
+    """Return the type on disk: numpy has no bfloat16, and float32 holds all of its values."""
+    return np.dtype("float32" if layer.dtype == "bfloat16" else layer.dtype)
+
+
+def _unwritten(dtype: np.dtype[Any]) -> Any:
+    """Return what stands where nothing was written; it must not look like a unit that is silent."""
+    if dtype.kind in "fc":
+        return dtype.type(np.nan)
+    return np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max if dtype.kind == "u" else False
 
 
 def layer_array(capture: zarr.Group, layer: str) -> "zarr.Array[Any]":

@@ -6,6 +6,8 @@ study.zarr/
   results/<analysis>/<run>/<leaf>
 """
 
+import hashlib
+import json
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,9 @@ from outcrop.errors import StudyError, StudyNotFoundError, StudyVersionError
 
 FORMAT = "1.0"
 _MARK = "outcrop_format"
+_LONGEST = 100
+# Taken by the layout itself, by zarr, and by Windows.
+_RESERVED = frozenset(["", "sample", "zarr.json", "aux", "con", "nul", "prn"])
 
 
 def is_remote(location: str) -> bool:
@@ -44,9 +49,14 @@ def open_root(location: str, mode: str) -> zarr.Group:
     except FileNotFoundError:
         if mode == "r":
             raise _not_found(location) from None
-        root = zarr.open_group(location, mode="a", zarr_format=3)
-        root.attrs.update({_MARK: FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds")})
+        # Group and mark are one file: a study is never half a study.
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        root = zarr.create_group(location, zarr_format=3, attributes={_MARK: FORMAT, "created": created})
         consolidate(location)
+    except json.JSONDecodeError as error:
+        raise StudyError(
+            f"The metadata of {location} is damaged: {error}. Its arrays may still be read one by one with zarr."
+        ) from error
     check_format(root.attrs.get(_MARK), location)
     return root
 
@@ -58,7 +68,7 @@ def check_format(found: object, location: str) -> None:
         StudyError: The group carries no format: it is not a study.
         StudyVersionError: The format is newer.
     """
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not found.split(".")[0].isdecimal():
         raise StudyError(f"{location} is a zarr group, but not an outcrop study; choose another path.")
     if int(found.split(".")[0]) > int(FORMAT.split(".")[0]):
         raise StudyVersionError(
@@ -68,9 +78,18 @@ def check_format(found: object, location: str) -> None:
 
 
 def escape(name: str) -> str:
-    """Return a name as a zarr node name: percent-encoded, so that any layer name fits on any file system."""
+    """Return a name as a zarr node name: percent-encoded, and cut where a file system would not take it.
+
+    A name that is reserved gets its first character encoded; a long one ends in a hash. The name itself stands in the
+    attributes of its group. Two names that differ in case only need a file system that tells them apart.
+    """
     escaped = quote(name, safe=" ()[]+,=@")
-    return f"%{ord(escaped[0]):02X}{escaped[1:]}" if escaped[:1] in (".", "_") else escaped
+    if escaped[:1] in (".", "_") or escaped.casefold() in _RESERVED:
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}" if escaped else "%00"
+    if len(escaped) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        escaped = f"{escaped[: _LONGEST - 13].rstrip('%')}~{digest}"
+    return escaped
 
 
 def consolidate(location: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import xarray as xr
 import zarr
 
 from outcrop.analysis.provenance import Provenance
-from outcrop.analysis.validation import upgrade_result
-from outcrop.errors import AnalysisNotFoundError, did_you_mean
+from outcrop.analysis.validation import known_kinds, upgrade_result
+from outcrop.errors import AnalysisNotFoundError, StudyError, did_you_mean
 from outcrop.store.layout import escape, is_remote, strings
 
 _STAMP = "provenance"
+
+
+class UnknownKindWarning(UserWarning):
+    """A stored result is of a kind that no installed plugin declares."""
 
 
 def has_result(root: zarr.Group, analysis: str, run: str) -> bool:
@@ -59,10 +64,23 @@ def read_result(root: zarr.Group, location: str, analysis: str, run: str | None 
     leaves = {}
     for leaf in sorted(group.group_keys()):
         dataset = xr.open_zarr(location, group=f"{path}/{leaf}", chunks=None, consolidated=False)
-        leaves[leaf] = upgrade_result(dataset)
+        leaves[leaf] = _checked(dataset, f"{location}/{path}/{leaf}")
     tree = xr.DataTree.from_dict(leaves)
     tree.attrs = {_STAMP: group.attrs[_STAMP]}
     return tree
+
+
+def _checked(dataset: xr.Dataset, place: str) -> xr.Dataset:
+    """Return a stored leaf in the present version of its kind; one whose plugin is gone, as it is stored."""
+    if dataset.attrs.get("kind") in known_kinds():
+        return upgrade_result(dataset)
+    warnings.warn(
+        f"No installed plugin declares the result kind {dataset.attrs.get('kind')!r} of {place}; it is handed out "
+        "as it is stored, unchecked.",
+        UnknownKindWarning,
+        stacklevel=4,
+    )
+    return dataset
 
 
 def stored_runs(root: zarr.Group) -> dict[str, list[str]]:
@@ -75,11 +93,19 @@ def stored_runs(root: zarr.Group) -> dict[str, list[str]]:
         finished: list[tuple[str, str, str]] = []
         for run, group in analysis.groups():
             if _STAMP in group.attrs:
-                record: dict[str, Any] = json.loads(str(group.attrs[_STAMP]))
+                record = _read_stamp(group, f"results/{analysis.basename}/{run}")
                 finished.append((record["finished"], run, record["analysis"]))
         if finished:
             found[finished[0][2]] = [run for _, run, _ in sorted(finished)]
     return found
+
+
+def _read_stamp(group: zarr.Group, place: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(str(group.attrs[_STAMP]))
+    except json.JSONDecodeError as error:
+        raise StudyError(f"The provenance of {place} is damaged: {error}. Delete that group and run again.") from error
+    return record
 
 
 def storable(dataset: xr.Dataset) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """The study: what users open, capture into, run analyses on, and query."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from outcrop.analysis.context import Context
 from outcrop.analysis.provenance import Provenance, environment
 from outcrop.analysis.run import make_parameters, run_analysis
-from outcrop.errors import StudyError, StudyLockedError
+from outcrop.errors import AnalysisError, StudyError, StudyLockedError
 from outcrop.models.model import Model
 from outcrop.progress import Progress, silent
 from outcrop.store.activations import Activations
@@ -21,11 +22,15 @@ from outcrop.store.captures import write_capture
 from outcrop.store.dataset import write_data
 from outcrop.store.layout import consolidate, is_remote, open_root
 from outcrop.store.results import has_result, read_result, stored_runs, write_result
-from outcrop.store.subjects import find_subjects
+from outcrop.store.subjects import find_subjects, warn_of_assumptions
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
     from outcrop.models.selection import Selection
+
+
+LOCK_PATIENCE = 600.0
+"""Seconds that a finished analysis waits for another writer before it gives up."""
 
 
 class Study:
@@ -103,10 +108,21 @@ class Study:
         from outcrop.models.selection import select_layers
 
         chosen = select_layers(model, layers)
+        warn_of_assumptions(model, data)
         with self.writing():
             write_data(self.root, self.location, data, self._progress)
-            node = write_capture(self.root, model, chosen, data, batch_size=batch_size, progress=self._progress)
-            self._refresh()
+            try:
+                node = write_capture(
+                    self.root,
+                    model,
+                    chosen,
+                    data,
+                    batch_size=batch_size,
+                    progress=self._progress,
+                    on_layout=self._refresh,
+                )
+            finally:
+                self._refresh()
         return next(capture for capture in self.activations.captures() if capture.node == node)
 
     def run(
@@ -139,11 +155,32 @@ class Study:
             ModelNotFoundError: The study holds nothing of a named model.
             SchemaError: The analysis returned what its kinds do not allow.
         """
+        self._check_writable()
+        return self._run(analysis, models, data, layers, parameters or {}, seed, ())
+
+    def _run(
+        self,
+        analysis: str,
+        models: Sequence[Model | str],
+        data: "Data | None",
+        layers: "Selection",
+        parameters: Mapping[str, Any],
+        seed: int,
+        requiring: tuple[str, ...],
+    ) -> xr.DataTree:
         from outcrop.plugins import plugin_registry
 
+        if analysis in requiring:
+            raise AnalysisError(
+                f"Analyses require each other in a circle: {' -> '.join([*requiring, analysis])}. Ask their authors."
+            )
         kind = plugin_registry().analysis(analysis)
-        checked = make_parameters(kind, parameters or {})
+        checked = make_parameters(kind, parameters)
         subjects = find_subjects(self, models, data, layers)
+        required = {
+            name: _run_id(self._run(name, models, data, layers, {}, seed, (*requiring, analysis)))
+            for name in kind.requires
+        }
         provenance = Provenance(
             analysis=analysis,
             version=kind.version,
@@ -152,23 +189,22 @@ class Study:
             layers={subject.record.name: tuple(layer.name for layer in subject.layers) for subject in subjects},
             models=tuple(subject.record for subject in subjects),
             data=subjects[0].data,
+            requires=required,
             seed=seed,
             environment={},
             started=_now(),
         )
         if has_result(self.root, analysis, provenance.run_id):
             return self.result(analysis, provenance.run_id)
-        for required in kind.requires:
-            self.run(required, models=models, data=data, layers=layers, seed=seed)
         context = Context(
             [subject.source() for subject in subjects],
             sample_count=subjects[0].data.samples,
             seed=seed,
             progress=self._progress,
-            results=lambda name, leaf: self.result(name)[leaf].to_dataset(),
+            results=lambda name, leaf: self._required_leaf(analysis, required, name, leaf),
         )
         leaves = run_analysis(kind, context, checked)
-        with self.writing():
+        with self.writing(wait=LOCK_PATIENCE):
             if data is not None:
                 write_data(self.root, self.location, data, self._progress)
             stamped = provenance.model_copy(update={"finished": _now(), "environment": environment()})
@@ -176,16 +212,26 @@ class Study:
             self._refresh()
         return self.result(analysis, run)
 
+    def _required_leaf(self, analysis: str, required: Mapping[str, str], name: str, leaf: str) -> xr.Dataset:
+        if name not in required:
+            raise AnalysisError(
+                f"Analysis {analysis!r} asks for a result of {name!r} and does not require it; it requires "
+                f"{', '.join(required) or 'none'}. Add it to 'requires'."
+            )
+        return self.result(name, required[name])[leaf].to_dataset()
+
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, *, wait: float = 0) -> Iterator[None]:
         """Hold the study's write lock.
+
+        Args:
+            wait: Seconds to wait for another process to let go of it.
 
         Raises:
             StudyError: The study was opened to read.
             StudyLockedError: Another process holds the lock.
         """
-        if self._mode == "r":
-            raise StudyError(f"The study {self.location} was opened to read; open it with mode='a' to add to it.")
+        self._check_writable()
         if is_remote(self.location):
             yield
             return
@@ -193,7 +239,7 @@ class Study:
         if self._lock is None:
             self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=wait)
         except Timeout:
             raise StudyLockedError(
                 f"Another process is writing to {self.location}; wait for it to finish, or write to another study."
@@ -203,6 +249,10 @@ class Study:
         finally:
             self._lock.release()
 
+    def _check_writable(self) -> None:
+        if self._mode == "r":
+            raise StudyError(f"The study {self.location} was opened to read; open it with mode='a' to add to it.")
+
     def _tree(self, group: str) -> xr.DataTree:
         if group not in self.root:
             return xr.DataTree()
@@ -211,6 +261,11 @@ class Study:
     def _refresh(self) -> None:
         consolidate(self.location)
         self.root = open_root(self.location, self._mode)
+
+
+def _run_id(result: xr.DataTree) -> str:
+    record: dict[str, Any] = json.loads(result.attrs["provenance"])
+    return str(record["run_id"])
 
 
 def _now() -> str:

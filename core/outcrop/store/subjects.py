@@ -1,5 +1,6 @@
 """What an analysis is run on: live models over data, or captures of a study, named by their model."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from outcrop.analysis.provenance import DataRecord, ModelRecord
 from outcrop.capture.source import ActivationSource, LiveSource
 from outcrop.errors import AnalysisError
-from outcrop.models.model import Layer, Model
+from outcrop.models.model import AssumedPreprocessingWarning, Layer, Model
 from outcrop.store.activations import StoredSource
 from outcrop.store.dataset import data_id
 from outcrop.store.ledger import identify
@@ -78,7 +79,11 @@ def _stored(study: "Study", name: str, data: "Data | None", layers: "Selection")
         )
     identity = capture.identity
     record = ModelRecord(
-        name=name, source=identity.model_source, fingerprint=identity.model_fingerprint, device=identity.device
+        name=name,
+        source=identity.model_source,
+        fingerprint=identity.model_fingerprint,
+        preprocessing=identity.preprocessing,
+        device=identity.device,
     )
     return Subject(record, stored_data_record(study, identity.data), chosen, lambda: StoredSource(capture, chosen))
 
@@ -92,19 +97,38 @@ def _live(study: "Study", model: Model, data: "Data | None", layers: "Selection"
             "the study holds."
         )
     chosen = select_layers(model, layers)
+    warn_of_assumptions(model, data)
+    identity = identify(model, data)
     record = ModelRecord(
-        name=model.name, source=model.source, fingerprint=model.fingerprint, device=model.device.split(":")[0]
+        name=model.name,
+        source=model.source,
+        fingerprint=identity.model_fingerprint,
+        preprocessing=identity.preprocessing,
+        device=identity.device,
     )
-    return Subject(record, data_record(data), chosen, lambda: _best_source(study, model, chosen, data))
+    return Subject(record, data_record(data), chosen, lambda: _best_source(study, identity.node, model, chosen, data))
 
 
-def _best_source(study: "Study", model: Model, layers: tuple[Layer, ...], data: "Data") -> ActivationSource:
+def _best_source(study: "Study", node: str, model: Model, layers: tuple[Layer, ...], data: "Data") -> ActivationSource:
     """Return a capture that holds all that is needed, else the model itself."""
-    node = identify(model, data).node
     for capture in study.activations.captures():
         if capture.node == node and capture.holds(layers):
             return StoredSource(capture, layers)
     return LiveSource(model, layers, data)
+
+
+def warn_of_assumptions(model: Model, data: "Data") -> None:
+    """Warn where images go through a preprocessing that the model does not state."""
+    from PIL.Image import Image
+
+    if model.preprocessing is not None and model.preprocessing.assumed and isinstance(data.read(0), Image):
+        warnings.warn(
+            f"Model {model.name!r} does not say how its images are to be preprocessed; assumed: "
+            f"{model.preprocessing.description}. State it, for example onnx:PATH?mean=R,G,B&std=R,G,B, "
+            "if the network was trained otherwise.",
+            AssumedPreprocessingWarning,
+            stacklevel=1,  # Always from here, so that Python shows it once a model.
+        )
 
 
 def data_record(data: "Data") -> DataRecord:

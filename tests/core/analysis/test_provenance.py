@@ -10,8 +10,9 @@ def record(**changes: object) -> Provenance:
         parameters={"batch_size": 256},
         selection="all",
         layers={"net": ("a", "b")},
-        models=(ModelRecord(name="net", source="timm:net", fingerprint="f", device="cpu"),),
+        models=(ModelRecord(name="net", source="timm:net", fingerprint="f", preprocessing="none", device="cpu"),),
         data=DataRecord(name="photos", source="photos/", fingerprint="d", samples=3, limit=None, node="photos-d"),
+        requires={},
         seed=0,
         environment={"python": "3.11"},
         started="now",
@@ -33,6 +34,13 @@ def test_how_samples_were_limited_is_recorded_and_does_not_make_another_run() ->
     limited = record().data.model_copy(update={"limit": 3})
     assert record(data=limited).run_id == record().run_id
     assert json.loads(record(data=limited).to_json())["data"]["limit"] == 3
+
+
+def test_another_preprocessing_is_another_run_and_another_place_is_not() -> None:
+    (model,) = record().models
+    assert record(models=(model.model_copy(update={"preprocessing": "scaled"}),)).run_id != record().run_id
+    assert record(models=(model.model_copy(update={"source": "onnx:moved.onnx"}),)).run_id == record().run_id
+    assert record(data=record().data.model_copy(update={"source": "moved/"})).run_id == record().run_id
 
 
 def test_the_record_is_json_with_its_run_id() -> None:

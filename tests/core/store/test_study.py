@@ -13,6 +13,7 @@ from filelock import FileLock
 import outcrop
 from outcrop.errors import (
     AnalysisError,
+    InputError,
     LayerNotFoundError,
     ModelNotFoundError,
     ParameterError,
@@ -68,13 +69,23 @@ def test_what_is_stored_is_not_computed_again(open_study: OpenStudy, model: Arra
     study.capture(model, data, layers="all")
 
 
-def test_other_weights_make_another_capture(open_study: OpenStudy, make_model: MakeModel, data: IndexData) -> None:
+def test_other_weights_make_another_capture_and_each_can_be_named(
+    open_study: OpenStudy, make_model: MakeModel, data: IndexData
+) -> None:
     study = open_study()
-    study.capture(make_model(seed=0), data, layers="block")
-    study.capture(make_model(seed=1), data, layers="block")
-    assert len(study.activations.captures()) == 2
-    with pytest.raises(StudyError, match=r"holds 2 captures of 'net'; choose one by activations\['net', DATA\]"):
+    models = [make_model(seed=seed) for seed in (0, 1)]
+    for model in models:
+        study.capture(model, data, layers="block")
+    with pytest.raises(
+        StudyError, match=r"holds 2 captures of 'net'; name one of them: 'net-index-\w+' or 'net-index-"
+    ):
         study.activations["net"]
+    assert len(dict(study.activations)) == len(study.activations) == 2
+    stored = {study.activations[node].identity.model_fingerprint: node for node in study.activations}
+    for model in models:
+        values = study.activations[stored[model.fingerprint]]["block.0"].to_numpy()
+        np.testing.assert_array_equal(values, values_of(model, "block.0"))
+    assert study.run("blocks", models=[stored[models[1].fingerprint]])["pairwise"].sizes["layer_a"] == 2
 
 
 def test_a_capture_that_is_interrupted_continues_to_identical_bytes(
@@ -366,3 +377,140 @@ def test_a_result_that_was_being_written_when_killed_does_not_count(
     again = reopened.run("blocks", models=[model], data=data)
     assert json.loads(again.attrs["provenance"])["run_id"] == run
     assert again.attrs["provenance"] != stamp
+
+
+@pytest.mark.parametrize(
+    "name", ["sample", "zarr.json", "a/b", "..", "_x", "100%", "層" * 60, "x" * 300, "<b>", "a b", "Conv:0", "aux"]
+)
+def test_any_layer_name_can_be_stored(open_study: OpenStudy, name: str) -> None:
+    arrays = {name: np.arange(12.0).reshape(6, 2), "other": np.ones((6, 1))}
+    study = open_study()
+    study.capture(ArrayModel(name[:200], arrays), IndexData(6), layers="all")
+    again = open_study("r").activations[name[:200]]
+    assert list(again) == [name, "other"]
+    np.testing.assert_array_equal(again[name], arrays[name])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool", "float16", "float32", "float64"])
+def test_layers_of_any_type_are_stored_as_they_are(open_study: OpenStudy, dtype: str) -> None:
+    values = (np.arange(12).reshape(6, 2) % 3).astype(dtype)
+    study = open_study()
+    stored = study.capture(ArrayModel("net", {"a": values}), IndexData(6), layers="all")["a"]
+    assert stored.dtype == dtype
+    np.testing.assert_array_equal(stored, values)
+
+
+def test_tokens_go_through_a_study_and_an_analysis(open_study: OpenStudy, tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=5, num_attention_heads=2, intermediate_size=32
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
+    tokens = np.random.default_rng(0).integers(0, 50, (10, 7))
+    data = outcrop.load_data({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, name="tokens")
+    model = outcrop.load_model(f"hf:{tmp_path / 'bert'}?length=7")
+    study = open_study()
+    captured = study.capture(model, data, layers="all")
+    assert any(values.dims == ("sample", "token", "feature") for values in captured.values())
+    live = study.run("blocks", models=[model], data=data, layers="block")
+    assert live["blocks"]["evaluated_layers"].item() == 5
+
+
+def test_values_of_another_shape_than_listed_are_refused_and_not_broadcast(open_study: OpenStudy) -> None:
+    class Narrowing(ArrayModel):
+        def visit(self, inputs, layers, visitor):  # type: ignore[no-untyped-def] # the parent's
+            super().visit(inputs, layers, lambda layer, values: visitor(layer, values[:, :1]))
+
+    with pytest.raises(
+        InputError, match=r"gave values of shape \(1,\) per sample; its array has \(4,\)\. Pad the samples"
+    ):
+        open_study().capture(Narrowing("net", {"a": np.ones((6, 4))}), IndexData(6), layers="all")
+
+
+def test_an_interrupted_first_capture_is_seen_by_plain_xarray(
+    open_study: OpenStudy, tmp_path: Path, data: IndexData, model: ArrayModel
+) -> None:
+    class Interrupting(ArrayModel):
+        calls = 0
+
+        def visit(self, *arguments: object) -> None:
+            Interrupting.calls += 1
+            if Interrupting.calls == 2:
+                raise KeyboardInterrupt
+            super().visit(*arguments)  # type: ignore[arg-type] # passed on as they came
+
+    model.__class__ = Interrupting
+    with pytest.raises(KeyboardInterrupt):
+        open_study().capture(model, data, layers="all", batch_size=8)
+    tree = xr.open_datatree(tmp_path / "s.zarr", engine="zarr")
+    (capture,) = tree["activations"].children.values()
+    values = capture["block.0"]["values"].load()
+    assert values[:8].notnull().all()
+    assert values[8:].isnull().all()
+
+
+def test_a_capture_that_was_killed_before_it_had_layers_does_not_count(
+    open_study: OpenStudy, model: ArrayModel, data: IndexData
+) -> None:
+    study = open_study()
+    study.capture(model, data, layers="block")
+    group = study.activations["net"].group
+    group.attrs["capture"] = {**dict(group.attrs["capture"]), "layers": [], "ledger": []}
+    with pytest.raises(ModelNotFoundError, match="holds no activations of 'net'"):
+        study.run("blocks", models=["net"])
+    assert len(study.capture(model, data, layers="block")) == 2
+
+
+def test_a_result_whose_plugin_is_gone_is_handed_out_as_stored(
+    open_study: OpenStudy, model: ArrayModel, data: IndexData
+) -> None:
+    from outcrop.store.results import UnknownKindWarning
+
+    study = open_study()
+    run = json.loads(study.run("blocks", models=[model], data=data).attrs["provenance"])["run_id"]
+    study.root[f"results/blocks/{run}/per_layer"].attrs["kind"] = "gone.per_layer"
+    with pytest.warns(UnknownKindWarning, match=r"No installed plugin declares the result kind 'gone\.per_layer' of "):
+        results = study.results
+    assert results[f"blocks/{run}/per_layer"].sizes["layer"] == 3
+
+
+def test_damaged_metadata_is_said_to_be_damaged(
+    open_study: OpenStudy, tmp_path: Path, model: ArrayModel, data: IndexData
+) -> None:
+    study = open_study()
+    run = json.loads(study.run("blocks", models=[model], data=data).attrs["provenance"])["run_id"]
+    study.root[f"results/blocks/{run}"].attrs["provenance"] = "{"
+    with pytest.raises(StudyError, match=r"The provenance of results/blocks/\w+ is damaged: .*Delete that group"):
+        _ = study.results
+    study.root.attrs["outcrop_format"] = "abc"
+    with pytest.raises(StudyError, match="not an outcrop study"):
+        open_study()
+    (tmp_path / "s.zarr" / "zarr.json").write_text('{"attri')
+    with pytest.raises(StudyError, match="The metadata of .* is damaged: "):
+        open_study()
+
+
+def test_nothing_is_computed_for_a_study_that_cannot_be_written(
+    open_study: OpenStudy, model: ArrayModel, data: IndexData
+) -> None:
+    class Refusing(ArrayModel):
+        def visit(self, *_: object) -> None:
+            raise AssertionError("computed")
+
+    open_study()
+    model.__class__ = Refusing
+    with pytest.raises(StudyError, match="was opened to read"):
+        open_study("r").run("blocks", models=[model], data=data)
+
+
+def test_another_preprocessing_is_another_question(open_study: OpenStudy, model: ArrayModel, data: IndexData) -> None:
+    from outcrop.models.model import Preprocessing
+
+    study = open_study()
+    first = study.run("blocks", models=[model], data=data)
+    model.preprocessing = Preprocessing("scaled", lambda _image: torch.zeros(1))
+    second = study.run("blocks", models=[model], data=data)
+    assert first.attrs != second.attrs
+    assert json.loads(second.attrs["provenance"])["models"][0]["preprocessing"] == "scaled"
