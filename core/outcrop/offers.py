@@ -1,7 +1,8 @@
 """Read what a plugin's hook returned: every offer by its name, or an error that says what was found and expected."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ def read_offers(hook: str, value: object) -> dict[str, Any]:
     """
     if value is None:
         return {}
-    return READERS[hook](hook, value)
+    return HOOKS[hook].read(hook, value)
+
+
+def own_names(hook: str) -> frozenset[str]:
+    """Return the names that outcrop has itself among what a hook offers; a plugin cannot take them."""
+    return frozenset(HOOKS[hook].own())
 
 
 def _refuse(hook: str, found: object, expected: str) -> PluginError:
@@ -118,15 +124,54 @@ def _read_figures(hook: str, value: object) -> dict[str, Any]:
     return _by_name(hook, [(item.kind, item) for item in figures if isinstance(item, Figure)])
 
 
-READERS: Mapping[str, Callable[[str, object], dict[str, Any]]] = {
-    "outcrop_analyses": _read_analyses,
-    "outcrop_model_sources": _read_callables,
-    "outcrop_data_sources": _read_callables,
-    "outcrop_stimuli": _read_callables,
-    "outcrop_zoo_cards": _read_folders,
-    "outcrop_figures": _read_figures,
-    "outcrop_schemas": _read_kinds,
-    "outcrop_replications": _read_callables,
-    "outcrop_commands": _read_commands,
+def _own_models() -> Iterable[str]:
+    from outcrop.models.sources import OWN_LOADERS
+
+    return OWN_LOADERS
+
+
+def _own_data() -> Iterable[str]:
+    from outcrop.data.sources import OWN_LOADERS
+
+    return OWN_LOADERS
+
+
+def _own_commands() -> Iterable[str]:
+    from outcrop.cli.main import COMMANDS
+
+    return COMMANDS
+
+
+def _own_kinds() -> Iterable[str]:
+    from outcrop_schemas import KINDS
+
+    return KINDS
+
+
+@dataclass(frozen=True)
+class Hook:
+    """How the answers to a hook are read.
+
+    Attributes:
+        noun: What one offer is called in messages.
+        read: Turns what an implementation returned into offers by name.
+        own: Names that outcrop has itself and no plugin can take.
+    """
+
+    noun: str
+    read: Callable[[str, object], dict[str, Any]]
+    own: Callable[[], Iterable[str]] = tuple
+
+
+HOOKS: Mapping[str, Hook] = {
+    "outcrop_analyses": Hook("analysis", _read_analyses),
+    "outcrop_model_sources": Hook("model source", _read_callables, _own_models),
+    "outcrop_data_sources": Hook("data source", _read_callables, _own_data),
+    "outcrop_stimuli": Hook("stimulus", _read_callables),
+    "outcrop_zoo_cards": Hook("folder of zoo cards", _read_folders),
+    "outcrop_figures": Hook("figure", _read_figures, _own_kinds),
+    "outcrop_schemas": Hook("result kind", _read_kinds, _own_kinds),
+    "outcrop_replications": Hook("replication", _read_callables),
+    "outcrop_commands": Hook("command", _read_commands, _own_commands),
 }
-"""How the return value of each hook is read; its keys are all hooks there are."""
+"""All hooks there are."""

@@ -36,9 +36,10 @@ class BlocksAnalysis(Analysis):
     """CKA between all layers of all models, and block structure with its evidence.
 
     Similarity is minibatch CKA with the unbiased HSIC1 estimator and a linear kernel, as in Nguyen, Raghu and
-    Kornblith 2021 (arXiv 2010.15327, section 2.2). A block is a contiguous interval of similar layers that a first
-    principal component dominates and whose similarity goes with it (arXiv 2202.07184, sections 3 and 4); without both,
-    the interval is reported and not called a block. The map within each model is searched on its own.
+    Kornblith 2021 (arXiv 2010.15327, section 2.2). A block is a contiguous interval of similar layers in which the
+    first principal component's share of variance is raised and whose similarity goes with that component
+    (arXiv 2202.07184, sections 3 and 4); without both, the interval is reported and not called a block. The map within
+    each model is searched on its own.
     """
 
     name: ClassVar[str] = "blocks"
@@ -84,6 +85,6 @@ class BlocksAnalysis(Analysis):
         }
         return {
             "pairwise": pairwise_dataset(statistics).assign_attrs(settings),
-            "per_layer": per_layer_dataset(statistics),
+            "per_layer": per_layer_dataset(statistics).assign_attrs(settings),
             "blocks": blocks_dataset(evaluations).assign_attrs(settings),
         }

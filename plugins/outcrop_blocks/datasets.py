@@ -40,7 +40,8 @@ def pairwise_dataset(statistics: GramStatistics) -> xr.Dataset:
 def per_layer_dataset(statistics: GramStatistics) -> xr.Dataset:
     """Return what holds for single layers, of kind ``per_layer``."""
     variables = {
-        "pc_share": ("layer", statistics.pc_share),
+        # A batch of few samples has few components to share its variance among.
+        "pc_share": xr.Variable("layer", statistics.pc_share, {"scope": "batch"}),
         "degenerate": ("layer", statistics.degenerate),
         "non_finite_count": ("layer", statistics.non_finite_count),
         "feature_count": ("layer", statistics.feature_count),

@@ -290,10 +290,70 @@ def test_two_offers_of_one_name_are_a_conflict_that_names_both(shop: Shop) -> No
     assert [record.offers for record in registry.plugins()] == [{"analyses": ("norms",)}] * 2
 
 
-def test_a_plugin_cannot_replace_a_kind_of_outcrops_own(shop: Shop) -> None:
-    source = "from outcrop_schemas import KINDS\n" + hook("outcrop_schemas", "[KINDS['pairwise']]")
-    with pytest.raises(PluginConflictError, match="'pairwise' is offered by both outcrop itself and dist-kinds"):
-        PluginRegistry.load([shop.add("kinds", source)]).schemas()
+OWN = {
+    ("outcrop_commands", "command", "run"): "import click\n" + hook("outcrop_commands", "[click.Command('run')]"),
+    ("outcrop_model_sources", "model source", "timm"): hook("outcrop_model_sources", "{'timm': int, 'mine': int}"),
+    ("outcrop_data_sources", "data source", "torchvision"): hook("outcrop_data_sources", "{'torchvision': int}"),
+    ("outcrop_schemas", "result kind", "pairwise"): "from outcrop_schemas import KINDS\n"
+    + hook("outcrop_schemas", "[KINDS['pairwise']]"),
+    ("outcrop_figures", "figure", "blocks"): "from outcrop.report.figure import Figure\n"
+    + hook("outcrop_figures", "[Figure(kind='blocks', title='Blocks', draw=print)]"),
+}
+
+
+@pytest.mark.parametrize(("name", "noun", "offer"), sorted(OWN))
+def test_a_name_of_outcrops_own_stays_outcrops_and_breaks_only_the_plugin(
+    shop: Shop, name: str, noun: str, offer: str
+) -> None:
+    registry = PluginRegistry.load([shop.add("greedy", OWN[name, noun, offer])])
+    merged = registry._merge(name)
+    assert offer not in merged
+    registry.raise_if_broken(name, offer)  # what outcrop has itself is never refused
+    [broken] = registry.broken()
+    assert (broken.plugin, broken.hook, broken.stage) == ("greedy", name, "collect")
+    assert f"offers the {noun} {offer!r}, which outcrop has itself, and outcrop's is used" in str(broken)
+    assert isinstance(broken.error, PluginConflictError)
+    assert registry.plugins()[0].status == "broken"
+    assert registry.hint(name) == ""
+
+
+def test_a_greedy_plugin_keeps_its_other_names_and_hits_no_other_plugin(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcrop.models import load_model, model_schemes
+
+    source = hook("outcrop_model_sources", "{'timm': int, 'mine': int}") + hook("outcrop_data_sources", "{'text': int}")
+    zoo = EntryPoint("zoo", "outcrop_zoo.plugin", "outcrop")
+    registry = PluginRegistry.load([shop.add("greedy", source), zoo])
+    monkeypatch.setattr("outcrop.plugins.plugin_registry", lambda: registry)
+    assert {"mine", "timm", "zoo"} <= set(model_schemes())
+    assert load_model("timm:test_resnet?pretrained=false").source.startswith("timm:")
+    assert len(load_model("zoo:resnet14-patches-seed0").layers) > 1
+    assert [broken.plugin for broken in registry.broken()] == ["greedy", "greedy"]
+    with pytest.raises(PluginError, match="'timm', which outcrop has itself"):
+        PluginRegistry.load([shop.add("greedy", source)], strict=True)
+
+
+def test_two_plugins_that_want_one_name_hit_nobody_else(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from outcrop.data import load_data
+    from outcrop.models import load_model
+
+    both = hook("outcrop_model_sources", "{'one': int}") + hook("outcrop_data_sources", "{'one': int}")
+    entries = [shop.add("first", both), shop.add("second", both), EntryPoint("zoo", "outcrop_zoo.plugin", "outcrop")]
+    registry = PluginRegistry.load(entries)
+    monkeypatch.setattr("outcrop.plugins.plugin_registry", lambda: registry)
+    assert list(registry.model_sources()) == list(registry.data_sources()) == ["zoo"]
+    for load, noun in ((load_model, "model source"), (load_data, "data source")):
+        with pytest.raises(PluginConflictError, match=f"The {noun} 'one' is offered by both dist-first"):
+            load("one:net")
+    assert [record.status for record in registry.plugins()] == ["broken", "broken", "loaded"]
+    assert "Uninstall one of them" in registry.plugins()[0].errors[0]
+
+
+def test_what_made_an_offer_is_known(shop: Shop) -> None:
+    registry = PluginRegistry.load([shop.add("norms", ANALYSIS.format(name="norms"))])
+    assert registry.provider("outcrop_analyses", registry.analysis("norms")) == "plugin 'norms' of dist-norms"
+    assert registry.provider("outcrop_analyses", int) is None
 
 
 def test_two_plugins_of_one_name_are_a_conflict_that_names_both(shop: Shop) -> None:

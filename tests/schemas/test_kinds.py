@@ -336,3 +336,35 @@ def test_annotating_keeps_what_the_producer_wrote() -> None:
     annotated = KINDS["per_layer"].annotate(plain)
     assert annotated["pc_share"].attrs["long_name"] == "share of the first of ten components"
     assert KINDS["blocks"].annotate(blocks().drop_attrs()).attrs["references"].startswith("https://arxiv.org/abs/2010")
+
+
+def test_intervals_are_named_by_no_confidence_but_the_one_stated() -> None:
+    kind = KINDS["blocks"]
+    ends = [one.long_name for one in kind.variables if one.name.endswith(("_low", "_high"))]
+    assert len(ends) == 6
+    assert all("end of the bootstrap interval of" in name for name in ends)
+    assert not [one.long_name for one in kind.variables if "95" in one.long_name]
+    kind.validate(blocks().assign_attrs(confidence=0.8))
+    with pytest.raises(SchemaError, match=r"attrs/confidence: expected float"):
+        kind.validate(blocks().assign_attrs(confidence="most"))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("per_layer", "pc_share"), ("pairwise", "similarity_without_pc1")])
+def test_what_a_component_is_of_is_text(kind: str, name: str) -> None:
+    dataset = EXAMPLES[kind]()
+    if name not in dataset:
+        dataset[name] = dataset["similarity"].drop_attrs()
+    dataset[name].attrs["scope"] = "batch"
+    KINDS[kind].validate(dataset)
+    dataset[name].attrs["scope"] = 3
+    with pytest.raises(SchemaError, match=f"data_vars/{name}/attrs/scope: expected str"):
+        KINDS[kind].validate(dataset)
+
+
+def test_an_effect_that_is_not_known_is_valid() -> None:
+    dataset = blocks()
+    dataset["removal_effect"][:] = np.nan
+    for name in ("dissolved", "is_block"):
+        dataset[name][:] = False
+    dataset["verdict"] = ("model", ["similar layers, not a block"])
+    KINDS["blocks"].validate(dataset)

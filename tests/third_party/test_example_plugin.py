@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -20,18 +20,39 @@ Outcrop = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin built into a wheel by its own build backend, and unpacked as installers unpack a pure wheel."""
-    folder = tmp_path_factory.mktemp("third_party")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin built into a wheel by its own build backend, which needs no network."""
+    folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(SOURCE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    command(folder / "source", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", folder, ".")
+    [built] = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that pip has installed the wheel into; what it depends on is installed already."""
+    folder = tmp_path_factory.mktemp("third_party") / "site"
+    command(wheel.parent, "pip", "install", "--no-deps", "--no-index", "--no-compile", "--target", folder, wheel)
+    return folder
+
+
+def command(folder: Path, module: str, *arguments: object) -> None:
+    """Run a module of this environment, with its work kept out of the user's folders."""
     done = subprocess.run(
-        [sys.executable, "-c", build, str(folder)], cwd=folder / "source", capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_CACHE_DIR": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stderr
-    with ZipFile(folder / done.stdout.splitlines()[-1]) as wheel:
-        wheel.extractall(folder / "site")
-    return folder / "site"
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +65,11 @@ def outcrop(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcrop:
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(site), "OUTCROP_STRICT": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))),
+                "OUTCROP_STRICT": "1",
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -87,6 +112,15 @@ def study(outcrop: Outcrop, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--study", str(folder / "s.zarr"),
     )  # fmt: skip
     return folder / "s.zarr"
+
+
+def test_it_is_installed_as_a_distribution_of_its_own(site: Path) -> None:
+    [installed] = [found for found in distributions(path=[str(site)]) if found.name == "outcrop-mean-norm"]
+    assert installed.version == "1.0"
+    assert installed.read_text("INSTALLER").strip() == "pip"
+    assert [(entry.group, entry.name) for entry in installed.entry_points] == [("outcrop", "mean_norm")]
+    assert installed.requires == ["outcrop"]
+    assert {str(path) for path in installed.files if path.suffix == ".py"} == {"outcrop_mean_norm.py"}
 
 
 def test_it_is_listed_with_what_it_offers(outcrop: Outcrop) -> None:

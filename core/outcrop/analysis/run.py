@@ -1,5 +1,6 @@
 """Run one analysis over sources of activations, and check what it returns."""
 
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,8 @@ from pydantic import ValidationError
 
 from outcrop.analysis.analysis import Analysis, Parameters
 from outcrop.analysis.validation import annotate_result, validate_result
-from outcrop.errors import AnalysisError, ParameterError, did_you_mean
+from outcrop.errors import AnalysisError, OutcropError, ParameterError, did_you_mean
+from outcrop.plugins import plugin_registry
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,14 +36,19 @@ def run_analysis(analysis: type[Analysis], context: "Context", parameters: Param
     """Return the leaves of a result, each validated against its declared kind.
 
     Raises:
-        AnalysisError: The analysis returned other leaves than it declares.
+        AnalysisError: The analysis failed, or returned something else than it declares.
         SchemaError: A leaf does not satisfy its kind.
     """
-    returned = analysis().run(context, parameters)
+    try:
+        returned = analysis().run(context, parameters)
+    except OutcropError:
+        raise
+    except Exception as error:  # the plugin boundary: anything may fail in there
+        raise AnalysisError(f"Analysis {_title(analysis)} failed: {_reason(error)}") from error
     leaves = _by_leaf(analysis, returned)
     if set(leaves) != set(analysis.produces):
         raise AnalysisError(
-            f"Analysis {analysis.name!r} returned {', '.join(sorted(map(str, leaves))) or 'nothing'}; "
+            f"Analysis {_title(analysis)} returned {', '.join(sorted(map(str, leaves))) or 'nothing'}; "
             f"it declares {', '.join(sorted(analysis.produces))}. Return one dataset for each."
         )
     annotated = {}
@@ -49,7 +56,7 @@ def run_analysis(analysis: type[Analysis], context: "Context", parameters: Param
         kind = dataset.attrs.get("kind", analysis.produces[leaf])
         if kind != analysis.produces[leaf]:
             raise AnalysisError(
-                f"Analysis {analysis.name!r} declares leaf {leaf!r} as kind {analysis.produces[leaf]!r} "
+                f"Analysis {_title(analysis)} declares leaf {leaf!r} as kind {analysis.produces[leaf]!r} "
                 f"and returned kind {kind!r}. Make them agree."
             )
         annotated[leaf] = annotate_result(dataset, kind)
@@ -62,7 +69,37 @@ def _by_leaf(analysis: type[Analysis], returned: "Mapping[str, xr.Dataset] | xr.
 
     if isinstance(returned, xr.Dataset):
         return {next(iter(analysis.produces)): returned}
-    return {str(leaf): dataset for leaf, dataset in returned.items()}
+    if not isinstance(returned, Mapping):
+        raise AnalysisError(
+            f"Analysis {_title(analysis)} returned {_described(returned)}; expected a dataset for each of "
+            f"{', '.join(sorted(analysis.produces))}."
+        )
+    leaves = {}
+    for leaf, dataset in returned.items():
+        if not isinstance(dataset, xr.Dataset):
+            raise AnalysisError(
+                f"Analysis {_title(analysis)} returned {_described(dataset)} as leaf {leaf!r}; "
+                "expected an xarray.Dataset."
+            )
+        leaves[str(leaf)] = dataset
+    return leaves
+
+
+def _title(analysis: type[Analysis]) -> str:
+    """Return the analysis' name and who made it."""
+    provider = plugin_registry().provider("outcrop_analyses", analysis) or f"module {analysis.__module__}"
+    return f"{analysis.name!r} ({provider})"
+
+
+def _reason(error: Exception) -> str:
+    """Return type, message and place of an error, for those who will see one line of it only."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (in {frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _problem_text(analysis: str, problem: dict[str, Any], known: list[str]) -> str:

@@ -30,9 +30,11 @@ def find_kind(name: object) -> "Kind":
 
     Raises:
         SchemaError: Neither outcrop nor a plugin declares it.
+        PluginError: Two plugins declare it, or the plugin of that name is broken.
     """
     kinds = known_kinds()
     if not isinstance(name, str) or name not in kinds:
+        plugin_registry().raise_if_broken("outcrop_schemas", str(name))
         raise SchemaError(
             f"No result kind {name!r} is declared.{did_you_mean(str(name), kinds)} Known: {', '.join(sorted(kinds))}; "
             f"install the plugin that declares it.{plugin_registry().hint('outcrop_schemas')}"

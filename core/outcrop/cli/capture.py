@@ -6,6 +6,7 @@ import click
 
 from outcrop.cli.display import progress, show_json, show_table, size_text
 from outcrop.cli.options import (
+    check_samples,
     data_options,
     json_option,
     layers_help,
@@ -37,15 +38,20 @@ def command(
     """Store activations of models over data in a study. Run it again to continue after an interruption."""
     import outcrop
     from outcrop.models import select_layers
-    from outcrop.store.plan import check_space
+    from outcrop.store.plan import capture_bytes, check_space
 
-    study = outcrop.open(location, mode="a", progress=progress)
+    # What can be refused is refused before a study is made or anything is captured.
+    models = load_models(references, device)
+    chosen = [(model, select_layers(model, selection)) for model in models]
     data = load_samples(data_reference, limit, strict)
+    check_samples(models, data)
+    check_space(location, [layer for _, layers in chosen for layer in layers], len(data))
+    study = outcrop.open(location, mode="a", progress=progress)
     rows: list[dict[str, Any]] = []
-    for model in load_models(references, device):
-        size = check_space(location, select_layers(model, selection), len(data))
+    for model, layers in chosen:
         captured = study.capture(model, data, layers=selection, batch_size=batch_size)
-        rows.append({"model": model.name, "layers": len(captured), "samples": len(data), "size": size_text(size)})
+        size = size_text(capture_bytes(layers, len(data)))
+        rows.append({"model": model.name, "layers": len(captured), "samples": len(data), "size": size})
     if as_json:
         show_json({"study": location, "captures": rows})
         return

@@ -4,14 +4,17 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from outcrop.errors import OutcropError
 
+if TYPE_CHECKING:
+    from outcrop.plugins import PluginRegistry
+
 # Name -> module of the command and the line that help shows; the module is imported when the command is used.
-_COMMANDS = {
+COMMANDS = {
     "capture": ("outcrop.cli.capture", "Store activations of models over data in a study."),
     "layers": ("outcrop.cli.layers", "List what can be captured of a model."),
     "plugins": ("outcrop.cli.plugins", "List plugins, what they offer and which are broken."),
@@ -26,13 +29,16 @@ class _Commands(click.Group):
     """Core commands, imported one at a time, and those that plugins bring."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
-        return sorted([*_COMMANDS, *_plugin_commands()])
+        return sorted([*COMMANDS, *_plugin_commands()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        if cmd_name in _COMMANDS:
-            command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(COMMANDS[cmd_name][0]).command
             return command
-        return _plugin_commands().get(cmd_name)
+        commands = _plugin_commands()
+        if cmd_name not in commands:
+            _registry().raise_if_broken("outcrop_commands", cmd_name)
+        return commands.get(cmd_name)
 
     def format_commands(
         self,
@@ -40,7 +46,7 @@ class _Commands(click.Group):
         formatter: click.HelpFormatter,
     ) -> None:
         """List all commands without importing those of core."""
-        lines = {name: line for name, (_, line) in _COMMANDS.items()}
+        lines = {name: line for name, (_, line) in COMMANDS.items()}
         lines |= {name: command.get_short_help_str(80) for name, command in _plugin_commands().items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(lines.items()))
@@ -53,9 +59,8 @@ class _Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             hint = did_you_mean(args[0], self.list_commands(ctx))
-            raise click.UsageError(
-                f"{error.message}{hint if 'Did you mean' not in error.message else ''}", ctx
-            ) from None
+            hint = hint if "Did you mean" not in error.message else ""
+            raise click.UsageError(f"{error.message}{hint}{_registry().hint('outcrop_commands')}", ctx) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -85,13 +90,29 @@ def main() -> None:
         # The reader of our output has gone (`outcrop layers ... | head`); keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # A path of the user's that cannot be read or written: no such folder, no permission, a full disk.
+        _say("Error", _system_text(error))
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _plugin_commands() -> dict[str, click.Command]:
+def _registry() -> "PluginRegistry":
     from outcrop.plugins import plugin_registry
 
-    return plugin_registry().commands()
+    return plugin_registry()
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    return _registry().commands()
+
+
+def _system_text(error: OSError) -> str:
+    """Return what the system refused, and at which path."""
+    if error.strerror is None:
+        return f"{type(error).__name__}: {error}"
+    paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
+    return f"{error.strerror}: {paths}" if paths else f"{error.strerror}."
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -16,7 +16,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 layers_help = (
-    "Layers: a preset (all, block, act), a name, a glob (layer3.*), kind:conv, /regex/, "
+    "Layers: a preset (all, block, act, output), a name, a glob (layer3.*), kind:conv, /regex/, "
     "or several of these, comma-separated."
 )
 study_option = click.option(
@@ -57,10 +57,23 @@ def data_options(command: _Command) -> _Command:
 
 
 def load_models(references: Sequence[str], device: str) -> "list[Model]":
-    """Load every ``[NAME=]REFERENCE``."""
+    """Load every ``[NAME=]REFERENCE``.
+
+    Raises:
+        ParameterError: A name is empty or holds a slash, or two models have the same.
+    """
     from outcrop.models import load_model
 
-    return [_load_model(text, device, load_model) for text in references]
+    # Names first: a slip is told before networks are loaded.
+    named = [_split_name(text) for text in references]
+    models = [load_model(reference, name=name, device=device) for name, reference in named]
+    names = [model.name for model in models]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ParameterError(
+            f"Two models are called {', '.join(map(repr, repeated))}; give one another name: --model other=REFERENCE."
+        )
+    return models
 
 
 def load_samples(reference: str, limit: int | None, strict: bool) -> "Data":
@@ -69,6 +82,23 @@ def load_samples(reference: str, limit: int | None, strict: bool) -> "Data":
     from outcrop.data import load_data
 
     return load_data(reference, limit=limit, strict=strict, progress=progress)
+
+
+def check_samples(models: "Sequence[Model]", data: "Data") -> None:
+    """Hold the first sample against what every model takes.
+
+    Raises:
+        InputError: It does not fit.
+    """
+    from contextlib import closing
+
+    import numpy as np
+
+    from outcrop.data import batches
+
+    for model in models:
+        with closing(batches(data, model, batch_size=1, order=np.zeros(1, dtype=np.int64))) as first:
+            next(first)
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
@@ -86,9 +116,16 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _load_model(text: str, device: str, load: "Callable[..., Model]") -> "Model":
+def _split_name(text: str) -> tuple[str | None, str]:
+    """Return the name, where one is given, and the reference of ``[NAME=]REFERENCE``."""
     name, equals, reference = text.partition("=")
     # An '=' also stands in queries (timm:resnet18?seed=1) and may stand in file names.
-    if not equals or ":" in name or "?" in name or os.sep in name or os.path.exists(text):
-        return load(text, device=device)
-    return load(reference, name=name, device=device)
+    if not equals or ":" in name or "?" in name or os.path.exists(text):
+        return None, text
+    if not name.strip():
+        raise ParameterError(f"--model {text!r} has an empty name before '='; write NAME=REFERENCE, or no '='.")
+    if "/" in name or os.sep in name:
+        if ":" not in reference and not os.path.exists(reference):
+            return None, text  # a path that holds an '='
+        raise ParameterError(f"The name {name!r} in --model {text!r} holds a slash; choose a name without.")
+    return name, reference

@@ -1,12 +1,17 @@
 """``outcrop plugins``: what is installed, what it offers, what is broken."""
 
-from dataclasses import asdict, is_dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from outcrop.cli.display import show_json, show_table
 from outcrop.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outcrop.analysis.analysis import Analysis
 
 
 @click.command("plugins")
@@ -16,35 +21,29 @@ def command(as_json: bool) -> None:
     from outcrop.plugins import plugin_registry
 
     registry = plugin_registry()
-    rows = [_row(record) for record in registry.plugins()]
+    records = registry.plugins()
     analyses = [
         {"name": name, "summary": kind.summary, "version": kind.version, "parameters": _parameters(kind)}
         for name, kind in sorted(registry.analyses().items())
     ]
     if as_json:
-        show_json({"plugins": rows, "analyses": analyses})
+        show_json({"plugins": [asdict(record) for record in records], "analyses": analyses})
         return
+    headings = {heading: heading for heading in ("distribution", "version", "status", "offers")}
     show_table(
-        rows,
-        {
-            "name": "plugin",
-            "distribution": "distribution",
-            "version": "version",
-            "offers": "offers",
-            "status": "status",
-        },
+        [asdict(record) | {"offers": _offers(record.offers)} for record in records], {"name": "plugin"} | headings
     )
+    errors = [{"name": record.name, "error": error} for record in records for error in record.errors]
+    if errors:
+        show_table(errors, {"name": "plugin", "error": "what is broken"}, title="\nBroken")
     show_table(
         analyses, {"name": "analysis", "summary": "what it does", "parameters": "parameters"}, title="\nAnalyses"
     )
 
 
-def _row(record: Any) -> dict[str, Any]:
-    row = asdict(record) if is_dataclass(record) and not isinstance(record, type) else dict(record)
-    return {
-        key: value if isinstance(value, str | int | list | tuple | dict) else str(value) for key, value in row.items()
-    }
+def _offers(offers: "Mapping[str, tuple[str, ...]]") -> str:
+    return "; ".join(f"{hook.replace('_', ' ')}: {', '.join(names)}" for hook, names in offers.items())
 
 
-def _parameters(kind: Any) -> list[str]:
+def _parameters(kind: "type[Analysis]") -> list[str]:
     return [f"{name}={field.default}" for name, field in kind.parameters.model_fields.items()]

@@ -8,7 +8,10 @@ import click
 @click.command("report")
 @click.argument("location", metavar="STUDY")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; STUDY.html by default."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; STUDY.html in the current folder by default.",
 )
 @click.option("--title", help="Title; the study's name by default.")
 def command(location: str, output: Path | None, title: str | None) -> None:
@@ -16,7 +19,11 @@ def command(location: str, output: Path | None, title: str | None) -> None:
     import outcrop
 
     study = outcrop.open(location)
-    name = location.rstrip("/").rsplit("/", 1)[-1]
-    stem = name.removesuffix(".zarr")
-    path = outcrop.write_report(study.results, study.data, output or Path(f"{stem}.html"), title=title or stem)
+    # Resolved, so that '.' has a name too.
+    remote = "://" in location
+    folder = Path(location) if remote else Path(location).resolve()
+    name = folder.name.removesuffix(".zarr")
+    if output is None and not remote and Path.cwd().resolve().is_relative_to(folder):
+        raise click.UsageError("The current folder lies in the study; say where the report goes: -o FILE.")
+    path = outcrop.write_report(study.results, study.data, output or Path(f"{name}.html"), title=title or name)
     click.echo(f"Report: {path}")

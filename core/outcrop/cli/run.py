@@ -1,11 +1,12 @@
 """``outcrop run``: run an analysis and store its result."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from outcrop.cli.display import progress, show_json, size_text
 from outcrop.cli.options import (
+    check_samples,
     data_options,
     json_option,
     layers_help,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outcrop.data import Data
-    from outcrop.models import Model
+    from outcrop.models import Layer, Model
     from outcrop.store.study import Study
 
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @study_option
 @click.option("--layers", "selection", default="all", show_default=True, help=layers_help)
 @click.option("-p", "--parameter", "pairs", multiple=True, metavar="NAME=VALUE", help="Parameter of the analysis.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Determines every random choice.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Determines every random choice.")
 @click.option(
     "--keep-activations",
     type=click.Choice(["auto", "always", "never"]),
@@ -64,15 +65,18 @@ def command(
     """
     import outcrop
     from outcrop.analysis.run import make_parameters
+    from outcrop.models import select_layers
     from outcrop.plugins import plugin_registry
 
     # What can be refused at once is refused before anything is loaded or made.
     parameters = parse_parameters(pairs)
     make_parameters(plugin_registry().analysis(analysis), parameters)
     models = load_models(references, device)
+    chosen = [(model, select_layers(model, selection)) for model in models]
     data = load_samples(data_reference, limit, strict)
+    check_samples(models, data)
     study = outcrop.open(location, mode="a", progress=progress)
-    said = _keep(study, models, data, selection, keep_activations, batch_size)
+    said = _keep(study, chosen, data, selection, keep_activations, batch_size)
     result = study.run(analysis, models=models, data=data, layers=selection, parameters=parameters, seed=seed)
     if as_json:
         show_json({"study": location} | result_record(result))
@@ -81,16 +85,21 @@ def command(
     click.echo(f"\n{said}\nStudy: {location}\nReport: outcrop report {location}")
 
 
-def _keep(study: "Study", models: "Sequence[Model]", data: "Data", selection: str, keep: str, batch_size: int) -> str:
+def _keep(
+    study: "Study",
+    chosen: "Sequence[tuple[Model, Sequence[Layer]]]",
+    data: "Data",
+    selection: str,
+    keep: str,
+    batch_size: int,
+) -> str:
     """Store the activations that are to be analysed where asked or where they are small, and say what was done."""
-    from outcrop.models import select_layers
     from outcrop.store.plan import capture_bytes, check_space, fits_automatically
 
-    chosen: list[tuple[Any, Any]] = [(model, select_layers(model, selection)) for model in models]
     sizes = [capture_bytes(layers, len(data)) for _, layers in chosen]
     if keep == "never" or (keep == "auto" and not fits_automatically(study.location, sizes)):
         return f"Activations: {size_text(sum(sizes))}, streamed and not kept (--keep-activations always keeps them)"
-    for model, layers in chosen:
-        check_space(study.location, layers, len(data))
+    check_space(study.location, [layer for _, layers in chosen for layer in layers], len(data))
+    for model, _ in chosen:
         study.capture(model, data, layers=selection, batch_size=batch_size)
     return f"Activations: {size_text(sum(sizes))}, kept in the study"

@@ -39,13 +39,12 @@ def show_result(result: "xr.DataTree") -> None:
 
 
 def result_record(result: "xr.DataTree") -> dict[str, Any]:
-    """Return a result as plain values; two-dimensional variables by their shape only."""
+    """Return a result as plain values; arrays as nested lists."""
     leaves: dict[str, Any] = {}
     for name, leaf in result.children.items():
         dataset = leaf.to_dataset()
         leaves[name] = {"kind": dataset.attrs["kind"], "dims": dict(dataset.sizes)} | {
-            str(key): variable.values.tolist() if variable.ndim < 2 else {"shape": list(variable.shape)}
-            for key, variable in dataset.variables.items()
+            str(key): variable.values.tolist() for key, variable in dataset.variables.items()
         }
     return {"provenance": json.loads(result.attrs["provenance"]), "leaves": leaves}
 

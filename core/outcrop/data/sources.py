@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outcrop.data.dataset import Data
 from outcrop.data.selection import evenly_chosen, subset
-from outcrop.errors import DataNotFoundError, DataReadError, ParameterError, PluginConflictError, did_you_mean
+from outcrop.errors import DataNotFoundError, DataReadError, ParameterError, did_you_mean
 from outcrop.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -120,15 +120,8 @@ def _from_text(reference: str, limit: int | None, strict: bool, progress: Progre
     from outcrop.plugins import plugin_registry
 
     scheme = match["scheme"]
-    sources: dict[str, Callable[[str], Data]] = {"text": _text, "torchvision": _torchvision}
     registry = plugin_registry()
-    offered = registry.data_sources()
-    if scheme in sources and scheme in offered:
-        raise PluginConflictError(
-            f"A plugin offers the data source {scheme!r}, which outcrop has itself; block the plugin "
-            "(OUTCROP_BLOCK=NAME, see 'outcrop plugins') or ask its author for another name."
-        )
-    sources.update(offered)
+    sources = {**OWN_LOADERS, **registry.data_sources()}
     if scheme not in sources:
         registry.raise_if_broken("outcrop_data_sources", scheme)
         raise DataNotFoundError(
@@ -148,6 +141,10 @@ def _text(reference: str) -> Data:
     from outcrop.data.transformers_ import load_text
 
     return load_text(reference)
+
+
+OWN_LOADERS: Mapping[str, Callable[[str], Data]] = {"text": _text, "torchvision": _torchvision}
+"""Schemes of outcrop itself; they take what follows the scheme."""
 
 
 def _from_path(path: Path, limit: int | None, strict: bool, progress: Progress) -> Data:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from outcrop.models.execution import Execution, Frame, Key
@@ -34,7 +35,8 @@ class Value:
         shape: With all dimensions.
         container: Path of the innermost module with children that was running.
         parents: Indices of the values that the operation took.
-        joins: Whether the operation took two or more computed tensors.
+        operands: Extents of the tensors that the operation took: their shapes, with 1 where they only repeat.
+        joins: Whether two or more of these belong to the samples; told from two runs, by :func:`list_layers`.
         from_module: The module itself is the origin; no function was seen.
         owners: Module calls that returned it, the innermost first.
     """
@@ -47,6 +49,7 @@ class Value:
     dtype: str
     container: str = ""
     parents: tuple[int, ...] = ()
+    operands: tuple[tuple[int, ...], ...] = ()
     joins: bool = False
     from_module: bool = False
     owners: list[Owner] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Value:
 class _Note(NamedTuple):
     entry: int
     parents: tuple[int, ...]
-    joins: bool
+    operands: tuple[tuple[int, ...], ...]
 
 
 class Discovery(Execution):
@@ -68,15 +71,14 @@ class Discovery(Execution):
 
     def add_input(self, name: str, tensor: Tensor) -> None:
         """Take an input as a value, before the run."""
-        self._add(self.next_key(name), tensor, name, "input", _Note(0, (), False))
+        self._add(self.next_key(name), tensor, name, "input", _Note(0, (), ()))
 
     def prepare(self, arguments: Sequence[Any], keywords: Mapping[str, Any], /) -> _Note:
         """Return which values the arguments are, before an in-place operation can alter them."""
-        tensors = [
-            tensor for tensor in _tensors((*arguments, *keywords.values())) if not isinstance(tensor, nn.Parameter)
-        ]
+        tensors = list(_tensors((*arguments, *keywords.values())))
         found = (self._find(tensor) for tensor in tensors)
-        return _Note(len(self.values), tuple(index for index in found if index is not None), len(tensors) > 1)
+        operands = tuple(_extent(tensor) for tensor in tensors)
+        return _Note(len(self.values), tuple(index for index in found if index is not None), operands)
 
     def operation_value(self, key: Key, operation: str, value: Tensor, note: _Note, /) -> None:
         """Take a value that a function has returned."""
@@ -114,7 +116,7 @@ class Discovery(Execution):
             dtype=str(tensor.dtype).removeprefix("torch."),
             container=next(containers, ""),
             parents=note.parents,
-            joins=note.joins,
+            operands=note.operands,
         )
         self.values.append(value)
         self._seen[id(tensor)] = (weakref.ref(tensor), tensor._version, value.index)
@@ -127,3 +129,10 @@ def _tensors(arguments: Sequence[Any]) -> Iterator[Tensor]:
             yield argument
         elif isinstance(argument, tuple | list):
             yield from _tensors(argument)
+
+
+def _extent(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape with 1 for dimensions along which ``expand`` repeats the same values."""
+    if tensor.layout != torch.strided:
+        return tuple(tensor.shape)
+    return tuple(1 if stride == 0 else size for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

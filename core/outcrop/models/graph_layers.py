@@ -1,14 +1,17 @@
 """The layers of an ONNX graph: every floating-point value that depends on the samples and has their dimension."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from outcrop.errors import ModelLoadError
 from outcrop.models.graph import FLOAT_TYPES, Graph, ValueType
-from outcrop.models.graph_names import name_values, read_scopes, same_block
-from outcrop.models.graph_roles import block_outputs, dimension_names, function_kind, node_kind
+from outcrop.models.graph_blocks import module_blocks
+from outcrop.models.graph_kinds import Roles
+from outcrop.models.graph_names import name_values
+from outcrop.models.graph_roles import dimension_names, residual_outputs
+from outcrop.models.graph_scopes import module_outputs, read_scopes
 from outcrop.models.model import InputSpec, Layer, LayerKind
 
 DEFAULT_IMAGE_SIZE = 224
@@ -158,10 +161,11 @@ def _assemble(
     types: dict[str, ValueType],
 ) -> GraphLayers:
     scopes = read_scopes(graph)
-    ends = block_outputs(graph, shapes, same_block(scopes))
-    blocks = {name: total for name, total in ends.items() if name in shapes}
-    names = name_values(graph, values, blocks, scopes)
-    blocks = {name: total for name, total in blocks.items() if name not in names.inside_blocks}
+    outputs = module_outputs(graph, values, scopes)
+    paths = module_blocks(graph, outputs, scopes, shapes, types)
+    blocks = paths.keys() if any(scopes) else residual_outputs(graph, shapes) & shapes.keys()
+    names = name_values(graph, values, paths, scopes, outputs, shapes)
+    roles = Roles(graph, shapes, scopes, outputs)
     channels_last = {given.name: given.channels_last for given in inputs if given.channels_last is not None}
     dims = dimension_names(graph, shapes, channels_last)
     layers: list[Layer] = []
@@ -171,11 +175,11 @@ def _assemble(
         layers.append(
             Layer(
                 name=names.layers[value],
-                kind=_kind(graph, value, node, shapes, blocks, names.functions.get(value)),
+                kind=_kind(graph, value, blocks, roles, names.functions.get(value)),
                 index=len(layers),
                 shape=shapes[value],
                 dtype=FLOAT_TYPES[types[value].element_type],
-                operation="Input" if node is None else names.functions.get(value, node.op_type),
+                operation=_operation(value, node, roles, names.functions.get(value)),
                 dims=dims[value],
             )
         )
@@ -185,21 +189,18 @@ def _assemble(
     return GraphLayers(tuple(layers), {name: value for value, name in names.layers.items()}, aliases, types)
 
 
-def _kind(
-    graph: Graph,
-    value: str,
-    node: onnx.NodeProto | None,
-    shapes: Mapping[str, tuple[int, ...]],
-    blocks: Mapping[str, str],
-    function: str | None,
-) -> LayerKind:
-    if node is None:
+def _kind(graph: Graph, value: str, blocks: Collection[str], roles: Roles, function: str | None) -> LayerKind:
+    if value not in graph.producer:
         return "input"
     if value in blocks:
         return "block"
-    if value in graph.outputs:
-        return "output"
-    return (function and function_kind(function)) or node_kind(graph, node, shapes)
+    return "output" if value in graph.outputs else roles.kind(value, function)
+
+
+def _operation(value: str, node: onnx.NodeProto | None, roles: Roles, function: str | None) -> str:
+    if node is None:
+        return "Input"
+    return f"{node.op_type}+BatchNormalization" if roles.is_folded(value) else function or node.op_type
 
 
 def _types_at(graph: Graph, sizes: Mapping[str, Sequence[int]], probe: Probe) -> dict[str, ValueType]:

@@ -1,6 +1,6 @@
 """What role the values of an ONNX graph play: kinds, residual blocks, names of dimensions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from onnx import NodeProto, helper
 
@@ -57,12 +57,8 @@ def function_kind(function: str) -> LayerKind | None:
     return _KINDS.get(function)
 
 
-def block_outputs(
-    graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
-    together: Callable[[int, int], bool] = lambda first, second: True,  # noqa: ARG005 # a graph may know no modules
-) -> dict[str, str]:
-    """Return the outputs of residual blocks, each with the residual addition that it comes from.
+def residual_outputs(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
+    """Return the outputs of residual blocks, for graphs that say nothing of modules.
 
     A residual addition joins values of equal shape that all depend on the samples. The block ends with the
     activation that alone consumes the sum, and with the sum itself where there is no such activation.
@@ -70,10 +66,9 @@ def block_outputs(
     Args:
         graph: Whole graph.
         shapes: Of one sample, by value.
-        together: Whether the addition and the activation (positions of nodes) belong to the same block.
     """
-    found = {}
-    for index, node in enumerate(graph.nodes):
+    found = set()
+    for node in graph.nodes:
         if node.op_type not in ("Add", "Sum") or node.domain not in ("", "ai.onnx"):
             continue
         joined = {shapes.get(name) for name in node.input}
@@ -83,11 +78,8 @@ def block_outputs(
             continue
         consumers = graph.consumers.get(total, [])
         follower = graph.nodes[consumers[0]] if len(consumers) == 1 and total not in graph.outputs else None
-        if follower is not None and follower.op_type in ACTIVATIONS and together(index, consumers[0]):
-            found[follower.output[0]] = total
-        else:
-            found[total] = total
-    return found
+        found.add(follower.output[0] if follower is not None and follower.op_type in ACTIVATIONS else total)
+    return frozenset(found)
 
 
 def _feeds_attention(graph: Graph, name: str) -> bool:

@@ -45,6 +45,7 @@ _MODULE_NAMES: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
     ("conv", re.compile(r"Conv(Transpose)?\d[dD](Same|Fast|Ws)?$|^Conv1D$")),
     ("linear", re.compile(r"Linear$")),
 )
+_PRODUCTS = frozenset(("matmul", "bmm", "baddbmm", "einsum"))
 _FUNCTIONS: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
     ("add", re.compile(r"^(add|sum_all)$")),
     ("conv", re.compile(r"^conv(_transpose|_tbc)?\d?d?$|^convolution$")),
@@ -72,12 +73,29 @@ def function_kind(operation: str) -> LayerKind:
     return next((kind for kind, pattern in _FUNCTIONS if pattern.search(operation)), "other")
 
 
+def joined_kind(operation: str, *, joins: bool) -> LayerKind:
+    """Return the kind of what a function computes, given whether it joins two tensors of the samples.
+
+    With a parameter or constant, an addition is a bias, and a product is a linear map.
+    """
+    kind = function_kind(operation)
+    if joins:
+        return kind
+    if kind == "add":
+        return "other"
+    return "linear" if operation in _PRODUCTS else kind
+
+
 def module_kind(module: nn.Module) -> LayerKind:
     """Return the kind of what a module computes: by its type, else by the name of its class."""
     for kind, types in _MODULE_TYPES:
         if isinstance(module, types):
             return kind
-    name = type(module).__name__
+    return class_kind(type(module).__name__)
+
+
+def class_kind(name: str) -> LayerKind:
+    """Return the kind of what a module computes, by the name of its class."""
     if is_activation(name):
         return "act"
     return next((kind for kind, pattern in _MODULE_NAMES if pattern.search(name)), "other")

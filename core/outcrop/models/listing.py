@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from outcrop.models.block_outputs import block_paths
 from outcrop.models.discovery import Owner, Value
 from outcrop.models.execution import Key
-from outcrop.models.kinds import dimension_names, module_kind
+from outcrop.models.kinds import dimension_names, joined_kind, module_kind
 from outcrop.models.model import Layer, LayerKind
 
 _REARRANGING = (nn.Identity, nn.modules.dropout._DropoutNd, nn.Unflatten)
@@ -68,6 +68,7 @@ def list_layers(two: Sequence[Value], three: Sequence[Value]) -> Listing:
     A value whose size does not grow with the batch (a parameter, a bias table) is no layer, nor is one that
     a module without parameters has only reshaped.
     """
+    two = _with_joins(two, three)
     shapes = {value.keys[0]: value.shape for value in three}
     found = [
         (value, *place)
@@ -92,9 +93,21 @@ def list_layers(two: Sequence[Value], three: Sequence[Value]) -> Listing:
         )
         aliases |= {names[other]: name for other in value.keys if names[other] != name}
     for alias, key in _plain_aliases(found):
-        aliases.setdefault(alias, names[key])
+        aliases.setdefault(alias, aliases.get(names[key], names[key]))
     listed = {captured.layer.name for captured in layers}
     return Listing(tuple(layers), {alias: name for alias, name in aliases.items() if alias not in listed})
+
+
+def _with_joins(two: Sequence[Value], three: Sequence[Value]) -> list[Value]:
+    """Return the values with their kind by what they join: only operands that grow with the batch count."""
+    others = {value.keys[0]: value.operands for value in three}
+    judged = []
+    for value in two:
+        pairs = zip(value.operands, others.get(value.keys[0], ()), strict=False)
+        joins = sum(one != other for one, other in pairs) > 1
+        kind = value.kind if value.from_module or value.kind == "input" else joined_kind(value.operation, joins=joins)
+        judged.append(replace(value, joins=joins, kind=kind))
+    return judged
 
 
 def _sample_dimension(two: tuple[int, ...], three: tuple[int, ...]) -> tuple[int, int] | None:

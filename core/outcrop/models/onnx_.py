@@ -19,7 +19,7 @@ from outcrop.models.graph_layers import (
     read_layers,
 )
 from outcrop.models.model import Layer, Model, Preprocessing, Visitor
-from outcrop.models.onnx_file import class_names, fingerprint, image_preprocessing, image_size, read_file
+from outcrop.models.onnx_file import class_names, fingerprint, image_preprocessing, image_size, read_file, state_recipe
 from outcrop.models.segments import Segment, build, cut
 
 MEMORY_BUDGET = 512 << 20
@@ -63,6 +63,32 @@ def load_onnx(
         graph, name=name or path.stem, source=f"onnx:{source}", device=device, preprocessing=preprocessing,
         memory_budget=memory_budget,
     )  # fmt: skip
+
+
+def load_onnx_reference(reference: str, *, name: str | None = None, device: str = "auto") -> "OnnxModel":
+    """Return an ONNX model from a path, with options for images that the file says nothing of.
+
+    ``net.onnx?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&size=224&resize=256`` resizes the shorter side to 256,
+    crops 224 x 224 pixels, scales them to [0, 1] and normalises; without ``resize`` the shorter side is that of the
+    crop. A file whose name holds the question mark itself comes first.
+
+    Args:
+        reference: What follows ``onnx:``.
+        name: Short name; None takes the file's.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ModelNotFoundError: There is no such file.
+        ModelLoadError: It is not an ONNX model, ONNX Runtime cannot run it, or the options do not fit.
+    """
+    place, mark, options = reference.rpartition("?")
+    if not mark or Path(reference).expanduser().exists() or not (options == "" or "=" in options):
+        return load_onnx(reference, name=name, device=device)
+    path = Path(place).expanduser()
+    graph = Graph(read_file(path), folder=path.resolve().parent)
+    if options:
+        state_recipe(graph, options, label=path.name)
+    return OnnxModel(graph, name=name or path.stem, source=f"onnx:{reference}", device=device)
 
 
 class OnnxModel(Model):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from onnx import numpy_helper
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError
 from outcrop.models import preprocessing as images
-from outcrop.models.graph import Graph
+from outcrop.models.graph import FLOAT_TYPES, Graph
 from outcrop.models.graph_layers import DEFAULT_IMAGE_SIZE, GraphInput, read_inputs
 from outcrop.models.model import Preprocessing
+from outcrop.models.reference import Reference, parse_reference
 
 CLASSES_KEY = "outcrop.classes"
 """Of the metadata of an ONNX file; its value is a JSON list of the names of the logits."""
@@ -60,6 +62,61 @@ def image_preprocessing(metadata: Mapping[str, str], inputs: Sequence[GraphInput
         return None
     recipe = images.assumed_recipe(height, width, channels_last=channels_last)
     return recipe.preprocessing(note=" (assumed: the file says nothing of how images were prepared)")
+
+
+def state_recipe(graph: Graph, options: str, *, label: str) -> None:
+    """Write into the metadata of a graph how images are prepared, as if its file said so; the file stays as it is.
+
+    Args:
+        graph: Of a network of colour images.
+        options: Such as ``mean=0.5,0.5,0.5&std=0.25,0.25,0.25&size=224&resize=256``.
+        label: Of the file, for messages.
+
+    Raises:
+        ModelLoadError: An option is unknown or wrong, or the network takes no colour images.
+    """
+    # A question mark in the name of the file would end it.
+    reference = parse_reference(f"{label.replace('?', '')}?{options}", ("mean", "std", "size", "resize"))
+    if not {"mean", "std"} <= reference.options.keys():
+        raise ModelLoadError(f"Options of {label!r} state only a part of how images are prepared; write mean and std.")
+    mean, std = (_channel_numbers(reference, option) for option in ("mean", "std"))
+    if min(std) <= 0:
+        raise ModelLoadError(f"Option std={reference.options['std']} of {label!r} divides by zero or less.")
+    inputs = read_inputs(graph)
+    first = inputs[0] if inputs else None
+    if first is None or len(first.sizes) != 4 or first.element_type not in FLOAT_TYPES:
+        raise ModelLoadError(f"{label!r} takes no images, so mean and std do not apply; leave them out.")
+    channels_last = first.channels_last is True
+    *_, channels = first.sizes if channels_last else first.sizes[:2]
+    if isinstance(channels, int) and channels != 3:
+        raise ModelLoadError(f"{label!r} takes images of {channels} channels; mean and std prepare those of 3.")
+    fixed = first.sizes[1:3] if channels_last else first.sizes[2:4]
+    stated = reference.number("size", 0) or None
+    for size in fixed:
+        if isinstance(size, int) and stated not in (None, size):
+            raise ModelLoadError(f"Option size={stated} of {label!r} does not fit: the network takes {size} pixels.")
+    height, width = (size if isinstance(size, int) else stated or DEFAULT_IMAGE_SIZE for size in fixed)
+    recipe = images.assumed_recipe(height, width, channels_last=channels_last)
+    resize = reference.number("resize", 0) or recipe.resize
+    recipe = recipe.model_copy(update={"mean": mean, "std": std, "resize": resize})
+    kept = [entry for entry in graph.model.metadata_props if entry.key != images.METADATA_KEY]
+    entry = onnx.StringStringEntryProto(key=images.METADATA_KEY, value=recipe.model_dump_json())
+    del graph.model.metadata_props[:]
+    graph.model.metadata_props.extend([*kept, entry])
+
+
+def _channel_numbers(reference: Reference, option: str) -> tuple[float, float, float]:
+    text = reference.options[option]
+    try:
+        red, green, blue = (float(number) for number in text.split(","))
+    except ValueError:
+        red = math.nan
+    if not math.isfinite(red) or not math.isfinite(green + blue):
+        raise ModelLoadError(
+            f"Option {option}={text} of {reference.name!r} is not three numbers, one per channel; "
+            f"write {option}=0.5,0.5,0.5."
+        )
+    return red, green, blue
 
 
 def image_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:

@@ -57,12 +57,9 @@ class ImageRecipe(BaseModel):
         from PIL.Image import Resampling
 
         height, width = self.size
-        shorter = self.resize if self.resize is not None else min(image.size)
-        # However wide the crop is, the image has to cover it.
-        scale = max(shorter / min(image.size), height / image.height, width / image.width)
-        enlarged = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-        if enlarged != image.size:
-            image = image.resize(enlarged, Resampling[self.interpolation.upper()])
+        resized = _resized(image.size, self.resize, width=width, height=height)
+        if resized != image.size:
+            image = image.resize(resized, Resampling[self.interpolation.upper()])
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         image = image.crop((left, top, left + width, top + height))
         mean, std = np.array(self.mean, dtype=np.float32), np.array(self.std, dtype=np.float32)
@@ -75,9 +72,24 @@ class ImageRecipe(BaseModel):
         """Return what a model carries.
 
         Args:
-            note: Behind the description.
+            note: Behind the description: why the recipe is assumed, where nobody states it.
         """
-        return Preprocessing(self.describe() + note, self.apply)
+        return Preprocessing(self.describe() + note, self.apply, assumed=bool(note))
+
+
+def _resized(size: tuple[int, int], shorter: int | None, *, width: int, height: int) -> tuple[int, int]:
+    """Return the (width, height) to resize to, exactly as torchvision's ``Resize`` does: the longer side is truncated.
+
+    Where a crop of ``width`` and ``height`` would not fit, the image is enlarged to cover it.
+    """
+    small, large = min(size), max(size)
+    if shorter is not None:
+        small, large = shorter, int(shorter * large / small)
+    found = (small, large) if size[0] <= size[1] else (large, small)
+    if found[0] >= width and found[1] >= height:
+        return found
+    scale = max(width / size[0], height / size[1])
+    return max(width, round(size[0] * scale)), max(height, round(size[1] * scale))
 
 
 def read_recipe(text: str) -> ImageRecipe:

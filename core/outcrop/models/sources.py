@@ -1,12 +1,13 @@
 """Load a model from wherever it is: a reference, a path, or an object."""
 
+import copy
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outcrop.errors import ModelLoadError, ModelNotFoundError, PluginConflictError, did_you_mean
+from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
 from outcrop.models.model import Model
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def load_model(
             "input_shape belongs to torch modules given as objects; write '?input_shape=3x64x64' behind a reference."
         )
     if isinstance(reference, Model):
-        reference.name = name or reference.name
-        return reference
+        return _named(reference, name)
     if isinstance(reference, os.PathLike):
         return _load_path(os.fspath(reference), name, device)
     if isinstance(reference, str):
@@ -62,15 +62,8 @@ def model_schemes() -> dict[str, Loader]:
     """Return the loaders of outcrop and its plugins by scheme."""
     from outcrop.plugins import plugin_registry
 
-    schemes = dict(_OWN)
-    for scheme, load in plugin_registry().model_sources().items():
-        if scheme in _OWN:
-            raise PluginConflictError(
-                f"A plugin offers the model source {scheme!r}, which outcrop has itself; block the plugin "
-                "(OUTCROP_BLOCK=NAME, see 'outcrop plugins') or ask its author for another name."
-            )
-        schemes[scheme] = _of_plugin(scheme, load)
-    return schemes
+    offered = plugin_registry().model_sources()
+    return {**OWN_LOADERS, **{scheme: _of_plugin(scheme, load) for scheme, load in offered.items()}}
 
 
 def _load_text(reference: str, name: str | None, device: str) -> Model:
@@ -79,12 +72,16 @@ def _load_text(reference: str, name: str | None, device: str) -> Model:
         return _load_path(reference, name, device)
     scheme, rest = match.groups()
     # Plugins are asked only for a scheme that is not outcrop's own.
-    load = _OWN.get(scheme) or model_schemes().get(scheme)
+    load = OWN_LOADERS.get(scheme) or model_schemes().get(scheme)
     if load is None:
-        known = model_schemes()
+        from outcrop.plugins import plugin_registry
+
+        known, registry = model_schemes(), plugin_registry()
+        registry.raise_if_broken("outcrop_model_sources", scheme)
         listed = ", ".join(f"{one}:" for one in sorted(known))
         raise ModelNotFoundError(
             f"No model source {scheme + ':'!r} in {reference!r}.{did_you_mean(scheme, known)} There are: {listed}."
+            f"{registry.hint('outcrop_model_sources')}"
         )
     if not rest:
         raise ModelNotFoundError(f"{reference!r} names no model; write {scheme}:NAME.")
@@ -122,9 +119,9 @@ def _load_object(
 
 
 def _load_onnx(path: str, name: str | None, device: str) -> Model:
-    from outcrop.models.onnx_ import load_onnx
+    from outcrop.models.onnx_ import load_onnx_reference
 
-    return load_onnx(path, name=name, device=device)
+    return load_onnx_reference(path, name=name, device=device)
 
 
 def _load_timm(rest: str, name: str | None, device: str) -> Model:
@@ -151,13 +148,14 @@ def _load_python(rest: str, name: str | None, device: str) -> Model:
     return load_python(rest, name=name, device=device)
 
 
-_OWN: dict[str, Loader] = {
+OWN_LOADERS: Mapping[str, Loader] = {
     "hf": _load_huggingface,
     "onnx": _load_onnx,
     "python": _load_python,
     "timm": _load_timm,
     "torchvision": _load_torchvision,
 }
+"""Schemes of outcrop itself."""
 
 
 def _of_plugin(scheme: str, load: Callable[[str], Model]) -> Loader:
@@ -167,7 +165,15 @@ def _of_plugin(scheme: str, load: Callable[[str], Model]) -> Loader:
             raise ModelLoadError(
                 f"{scheme}:{rest} runs on {model.device}; its source chooses the device, and {device!r} is refused."
             )
-        model.name = name or model.name
-        return model
+        return _named(model, name)
 
     return loader
+
+
+def _named(model: Model, name: str | None) -> Model:
+    """Return the model under a name; a copy, for whoever handed it out may hold it under its own."""
+    if name is None or name == model.name:
+        return model
+    renamed = copy.copy(model)
+    renamed.name = name
+    return renamed

@@ -12,7 +12,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
 from outcrop.models.hub import HubUnreachableError, fetch
 from outcrop.models.model import InputSpec, Preprocessing
-from outcrop.models.reference import parse_reference
+from outcrop.models.reference import Reference, parse_reference
 from outcrop.models.torch_ import RandomWeightsWarning, TorchModel
 from outcrop.models.torch_inputs import FOREIGN_ERRORS
 
@@ -41,9 +41,9 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
     weights = None
     if parts.switch("pretrained") is not False:
         weights = _find_weights(parts.name, configuration)
-    network = _build(parts.name, weights, seed=parts.number("seed", 0))
-    resolved = timm.data.resolve_model_data_config(network)
     shape = parts.shape()
+    network = _build(parts.name, weights, seed=parts.number("seed", 0), options=_for_shape(parts, configuration))
+    resolved = timm.data.resolve_model_data_config(network)
     if shape is not None:
         resolved["input_size"] = shape
     return TorchModel(
@@ -52,7 +52,7 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
         source=f"timm:{reference}",
         inputs=[InputSpec("input", tuple(resolved["input_size"]), "float32")],
         device=device,
-        preprocessing=_preprocessing(resolved),
+        preprocessing=_preprocessing(resolved) if resolved["input_size"][0] == 3 else None,
         classes=_classes(network),
     )
 
@@ -89,13 +89,28 @@ def _find_weights(name: str, configuration: Any) -> str | None:
         raise ModelLoadError(f"timm has no safetensors weights for {name!r}: {error}. {offer}") from error
 
 
-def _build(name: str, weights: str | None, *, seed: int) -> torch.nn.Module:
+def _for_shape(parts: Reference, configuration: Any) -> dict[str, Any]:
+    """Return what timm has to know to build a network for another shape: its size only where it depends on it."""
+    shape = parts.shape()
+    if shape is None:
+        return {}
+    if len(shape) != 3:
+        raise ModelLoadError(
+            f"timm's networks take images; input_shape of {parts.name!r} has {len(shape)} numbers, write it as 3x64x64."
+        )
+    options: dict[str, Any] = {} if shape[0] == 3 else {"in_chans": shape[0]}
+    if getattr(configuration, "fixed_input_size", False):
+        options["img_size"] = shape[1:]
+    return options
+
+
+def _build(name: str, weights: str | None, *, seed: int, options: dict[str, Any]) -> torch.nn.Module:
     overlay = None if weights is None else {"file": weights}
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network: torch.nn.Module = timm.create_model(
-                name, pretrained=weights is not None, pretrained_cfg_overlay=overlay
+                name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **options
             )
     except (*FOREIGN_ERRORS, OSError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

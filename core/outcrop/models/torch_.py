@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from outcrop.errors import ModelLoadError
+from outcrop.errors import InputError, ModelLoadError
 from outcrop.models.discovery import Discovery
 from outcrop.models.execution import named_tensors
 from outcrop.models.listing import CapturedLayer, Listing, list_layers
 from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
-from outcrop.models.torch_fingerprint import fingerprint_network, weights_version
+from outcrop.models.torch_fingerprint import Attribute, fingerprint_network, watch_writing
 from outcrop.models.torch_inputs import (
     FOREIGN_ERRORS,
     assumed_preprocessing,
@@ -66,12 +66,17 @@ class TorchModel(Model):
         classes: Sequence[str] | None = None,
     ) -> None:
         network = getattr(network, "_orig_mod", network)  # what torch.compile wraps; compiled code has no hooks
+        if isinstance(network, torch.jit.ScriptModule):
+            raise ModelLoadError(
+                f"{network.original_name} is a TorchScript module, whose inner values cannot be seen; "
+                "give the torch.nn.Module that it was made from, or export it to ONNX and load onnx:PATH."
+            )
         self.network: nn.Module = network
         self.name = name or type(network).__name__
         self.source = source or f"python:{type(network).__module__}:{type(network).__qualname__}"
         self.classes = tuple(classes) if classes is not None else None
         self._keywords = keywords
-        self._hashed: tuple[tuple[tuple[int, int], ...], str] | None = None
+        self._written: set[Attribute] = set()
         if device is not None:
             self._move(device)
         if inputs is not None:
@@ -79,7 +84,7 @@ class TorchModel(Model):
         elif input_shape is not None:
             self.inputs = (state_input(network, input_shape),)
         else:
-            with _evaluation(network):
+            with _evaluation(network), watch_writing(network, self._written):
                 self.inputs = (derive_input(network, device=self.device),)
         self.preprocessing = preprocessing or assumed_preprocessing(self.inputs)
 
@@ -100,11 +105,12 @@ class TorchModel(Model):
 
     @property
     def fingerprint(self) -> str:
-        """Return a hash of weights and structure; made anew when weights have been assigned or altered."""
-        version = weights_version(self.network)
-        if self._hashed is None or self._hashed[0] != version:
-            self._hashed = (version, fingerprint_network(self.network))
-        return self._hashed[1]
+        """Return a hash of weights, structure and code; made anew each time, since weights may alter unnoticed.
+
+        Cost: one read of the weights; keep it while the network stays as it is.
+        """
+        _ = self._found  # what a run overwrites is known only after one
+        return fingerprint_network(self.network, written=self._written)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:  # type: ignore[override] # found when first asked for: it takes two runs
@@ -135,6 +141,23 @@ class TorchModel(Model):
         wanted = [by_name[name] for name in {self.layer(name).name: None for name in layers}]
         self.check_inputs(inputs)
         self._visit(wanted, visitor, inputs, copy=self._found.alters_inputs)
+
+    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Compare a batch with what the model takes.
+
+        Raises:
+            InputError: An input is missing or has another shape; how to state that shape is told.
+        """
+        try:
+            super().check_inputs(inputs)
+        except InputError as error:
+            if len(self.inputs) != 1 or self._keywords or self.inputs[0].name not in inputs:
+                raise
+            shape = tuple(inputs[self.inputs[0].name].shape[1:])
+            text = "x".join(map(str, shape))
+            raise InputError(
+                f"{error} To run it on that shape, load it with input_shape={shape} or '?input_shape={text}'."
+            ) from error
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the first tensor that the network returns for one batch.
@@ -167,8 +190,9 @@ class TorchModel(Model):
 
     @cached_property
     def _found(self) -> "_Found":
-        two, alters_inputs = self._discover(2)
-        three, _ = self._discover(3)
+        with watch_writing(self.network, self._written):
+            two, alters_inputs = self._discover(2)
+            three, _ = self._discover(3)
         listing = list_layers(two.values, three.values)
         unsure = [layer for layer in listing.layers if layer.per_sample != 1 or layer.sample_dimension != 0]
         return _Found(listing.without(self._mixed(unsure)), alters_inputs)

@@ -1,56 +1,53 @@
-"""A hash of a torch network: equal for equal weights, structure and code, on any machine."""
+"""A hash of a torch network: equal for equal weights, structure, options and code, in any process."""
 
-import hashlib
-import inspect
-import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+from outcrop.models.digests import Digester
+
+Attribute = tuple[str, str]
+"""Path of a module, and the name of what it holds."""
 
 
-def fingerprint_network(network: nn.Module) -> str:
-    """Return the sha256 over classes, their options, their source where it is not a library's, and all weights.
+def fingerprint_network(network: nn.Module, *, written: Collection[Attribute] = ()) -> str:
+    """Return the sha256 over modules, their options, weights and buffers, and all code that is no library's.
+
+    Functions count by what they do: bytecode, constants, defaults, closures and the globals that they use. Those of
+    libraries count by name.
+
+    Args:
+        network: Only read.
+        written: What running the network overwrites, as :func:`watch_writing` finds it: results rather than options.
 
     Cost: one read of the weights.
     """
-    digest = hashlib.sha256()
-    classes: set[type[nn.Module]] = set()
-    for path, module in network.named_modules():
-        kind = type(module)
-        options = {name: value for name, value in vars(module).items() if _is_option(name, value)}
-        text = f"{path}|{kind.__module__}.{kind.__qualname__}|{module.extra_repr()}|{sorted(options.items())!r}\n"
-        digest.update(_ADDRESS.sub("", text).encode())
-        classes.add(kind)
-    for kind in sorted(classes, key=lambda kind: (kind.__module__, kind.__qualname__)):
-        if kind.__module__.partition(".")[0] not in _LIBRARIES:
-            digest.update(_source(kind).encode())
-    for name, tensor in sorted(network.state_dict(keep_vars=True).items()):
-        if isinstance(tensor, Tensor):
-            digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}\n".encode())
-            digest.update(_raw_bytes(tensor))
-    return digest.hexdigest()
+    modules = dict(network.named_modules())
+    skipped = [(id(modules[path]), name) for path, name in written if path in modules]
+    return Digester(skipped=skipped).digest(network).hex()
 
 
-def weights_version(network: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Return a cheap value that changes when weights are assigned or altered in place."""
-    tensors = (*network.parameters(), *network.buffers())
-    return tuple((id(tensor), tensor._version) for tensor in tensors)
+@contextmanager
+def watch_writing(network: nn.Module, written: set[Attribute]) -> Iterator[None]:
+    """Add to ``written`` what runs of the network in this context alter: caches, and records of the last run.
 
-
-def _is_option(name: str, value: object) -> bool:
-    return name != "training" and not name.startswith("_") and isinstance(value, bool | int | float | str | tuple)
-
-
-def _source(kind: type[nn.Module]) -> str:
+    Parameters are not looked at.
+    """
+    before = _attributes(network)
     try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        return ""  # typed at a prompt: no file holds it
+        yield
+    finally:
+        after = _attributes(network)
+        written |= {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
-def _raw_bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().data
+def _attributes(network: nn.Module) -> dict[Attribute, bytes]:
+    digester = Digester(weights=False)
+    return {
+        (path, name): digest
+        for path, module in network.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, digest in digester.attributes(module).items()
+    }

@@ -2,11 +2,15 @@
 
 import inspect
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+from torchvision.transforms._presets import VideoClassification
+from torchvision.transforms.functional import resize
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
 from outcrop.models.model import InputSpec, Preprocessing
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPTIONS = ("weights", "seed", "input_shape")
+_SIZE = 224
+_FRAMES = 16
 
 
 def load_torchvision(reference: str, *, name: str | None = None, device: str = "auto") -> TorchModel:
@@ -28,7 +34,8 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
 
     Args:
         reference: ``NAME``, then ``?weights=IMAGENET1K_V1`` for other than the default weights, ``?weights=none`` for
-            random ones (with ``&seed=0``), or ``?input_shape=3x64x64`` for another input shape.
+            random ones (with ``&seed=0``), or ``?input_shape=3x64x64`` for another input shape (of videos
+            ``3x16x112x112``: channels, frames, height, width).
         name: Short name; by default that of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -45,17 +52,17 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
     random = parts.options.get("weights", "").lower() == "none"
     weights = _weights(parts)
     state = None if random else _state(parts, weights)
-    network = _build(parts, state, weights)
-    transform = weights.transforms() if weights is not None else None
-    shape = parts.shape() or (3, *_crop(transform))
+    transform = weights.transforms()
+    shape = parts.shape() or _default_shape(weights, transform)
+    network = _build(parts, state, weights, shape)
     return TorchModel(
         network,
         name=name or parts.name,
         source=f"torchvision:{reference}",
         inputs=[InputSpec("input", shape, "float32")],
         device=device,
-        preprocessing=None if transform is None else _preprocessing(transform, shape),
-        classes=weights.meta.get("categories") if weights is not None else None,
+        preprocessing=_preprocessing(transform, shape) if len(shape) == 3 and shape[0] == 3 else None,
+        classes=weights.meta.get("categories"),
     )
 
 
@@ -87,20 +94,22 @@ def _state(parts: Reference, weights: Any) -> dict[str, Any]:
     return state
 
 
-def _build(parts: Reference, state: dict[str, Any] | None, weights: Any) -> torch.nn.Module:
+def _build(parts: Reference, state: dict[str, Any] | None, weights: Any, shape: tuple[int, ...]) -> torch.nn.Module:
     builder = torchvision.models.get_model_builder(parts.name)
-    options: dict[str, Any] = {"weights": None}
+    options: dict[str, Any] = {"weights": None, **_for_shape(parts.name, shape)}
     if "init_weights" in inspect.signature(builder).parameters or parts.name in ("googlenet", "inception_v3"):
         options["init_weights"] = True  # unstated, torchvision warns that the default will change
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
-    if state is not None and weights is not None:
+    if state is not None:
         options["num_classes"] = len(weights.meta["categories"])
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(parts.number("seed", 0))
             network: torch.nn.Module = builder(**options)
         if state is not None:
+            if isinstance(network, VisionTransformer):  # its weights hold one position a patch of the size trained on
+                state = interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(state))
             network.load_state_dict(state)
     except FOREIGN_ERRORS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -108,20 +117,37 @@ def _build(parts: Reference, state: dict[str, Any] | None, weights: Any) -> torc
     return network
 
 
-def _crop(transform: Any) -> tuple[int, int]:
-    size = getattr(transform, "crop_size", None) or [224]
-    return (size[0], size[-1])
+def _for_shape(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return what torchvision has to know to build a network that depends on the size of its images."""
+    if name.startswith("vit_"):
+        if len(shape) != 3 or shape[1] != shape[2]:
+            raise ModelLoadError(f"{name!r} takes square images; its input_shape is {shape}, write it as 3x64x64.")
+        return {"image_size": shape[1]}
+    return {"input_size": shape[1:]} if name.startswith("maxvit") else {}
+
+
+def _default_shape(weights: Any, transform: Any) -> tuple[int, ...]:
+    """Return the size of the images, or of the clips, that the weights were trained on."""
+    crop = _crop(transform) or (_SIZE, _SIZE)
+    if not isinstance(transform, VideoClassification):
+        return (3, *crop)
+    return (3, max(_FRAMES, weights.meta.get("min_temporal_size", 1)), *crop)
+
+
+def _crop(transform: Any) -> tuple[int, int] | None:
+    size = getattr(transform, "crop_size", None)
+    return None if size is None else (size[0], size[-1])
 
 
 def _preprocessing(transform: "Callable[[Image], Tensor]", shape: tuple[int, ...]) -> Preprocessing:
+    """Return the transform of the weights; where it leaves images at another size, they are resized afterwards."""
     description = " ".join(f"torchvision {transform!r}".split())
-    crop = _crop(transform)
-    if tuple(shape[1:]) == crop or len(shape) != 3:
+    height, width = shape[1:]
+    if (height, width) == _crop(transform):
         return Preprocessing(description, transform)
-    from torchvision.transforms.functional import resize
 
     def resized(image: "Image") -> "Tensor":
-        tensor: Tensor = resize(transform(image), list(shape[1:]), antialias=True)
+        tensor: Tensor = resize(transform(image), [height, width], antialias=True)
         return tensor
 
-    return Preprocessing(f"{description}, then resized to {shape[1]}x{shape[2]}", resized)
+    return Preprocessing(f"{description}, then resized to {height}x{width}", resized)

@@ -23,6 +23,7 @@ class Visit(Execution):
         super().__init__(network)
         self._wanted: dict[Key, CapturedLayer] = {captured.key: captured for captured in layers}
         self._visitor = visitor
+        self._batch = 0
 
     def complete(
         self, inputs: Mapping[str, Tensor], arguments: Sequence[Tensor], keywords: Mapping[str, Tensor]
@@ -30,8 +31,10 @@ class Visit(Execution):
         """Run until the last layer has been visited.
 
         Raises:
-            InputError: The run did not come by a layer, or its shape differs from the one that is listed.
+            InputError: The run did not come by a layer, or its shape differs from the one that is listed, or it has
+                not one entry for each sample of the batch.
         """
+        self._batch = len(next(iter(inputs.values())))
         with suppress(_Done):
             for name, tensor in inputs.items():
                 self._offer((name, 0), tensor)
@@ -57,6 +60,7 @@ class Visit(Execution):
         if captured is None:
             return
         _check_shape(captured, value)
+        _check_samples(captured, value, self._batch)
         self._visitor(captured.layer, captured.by_sample(value).detach())
         if not self._wanted:
             raise _Done
@@ -71,4 +75,13 @@ def _check_shape(captured: CapturedLayer, value: Tensor) -> None:
         raise InputError(
             f"Layer {layer.name!r} has the shape {layer.shape} per sample, and {tuple(value.shape)} on this batch; "
             "give samples of the shape that the model was loaded for."
+        )
+
+
+def _check_samples(captured: CapturedLayer, value: Tensor, batch: int) -> None:
+    found = value.shape[captured.sample_dimension] // captured.per_sample
+    if found != batch:
+        raise InputError(
+            f"The network took another path for this batch of {batch}: layer {captured.layer.name!r} came with {found} "
+            "samples (it may work through large batches in parts); use a smaller batch or select other layers."
         )

@@ -3,7 +3,7 @@
 The papers identify block structure by eye: a bright square in the CKA heatmap, on layers whose
 variance one shared principal component dominates (arXiv 2202.07184, sections 3 and 4; arXiv 2010.15327,
 section 5). Here the square is an interval that meets fixed thresholds, and it is called a block only
-when removing the first principal component dissolves it and that component dominates inside it. Plain
+when removing the first principal component dissolves it and that component's share is raised inside it. Plain
 smooth similarity between neighbouring layers meets the first test and fails the others.
 """
 
@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 class BlockThresholds:
     """What counts as a block. Fixed before any bundled model was trained, and never tuned on one.
 
+    What is not known (NaN) never speaks for a block. Degenerate layers end an interval; means over what lies outside
+    leave them out, and where no other layer is outside, it counts as nothing outside. A layer of which
+    removing the first component leaves rounding only has no similarity to tell without it: an interval is
+    dissolved only if it would be even if such layers stayed similar to all others.
+
     Attributes:
         similarity: Least mean CKA over all pairs of different layers of the interval.
         slack: The 10 % quantile of those pairs may lie this much lower, and so may the mean CKA of any one
@@ -27,7 +32,8 @@ class BlockThresholds:
         minimum_share: Least share of all layers, whichever asks for more.
         support_ratio: Mean share of variance of the first principal component inside the block, as a multiple of
             its mean outside.
-        support_share: The same share where nothing lies outside the block to compare with.
+        support_share: The same share where nothing lies outside the block to compare with: no layer, or degenerate
+            ones only.
         removal_share: Removing the first component must leave at most this share of the block's length.
     """
 
@@ -65,14 +71,16 @@ class BlockEvidence:
         score: Share of all layers that lie in the interval.
         similarity: Mean CKA between different layers inside.
         contrast: That mean less the mean CKA between layers inside and outside; NaN where nothing is outside.
-            Degenerate layers (NaN) count as layers of the map, and have no part in means over what is outside.
+            Degenerate layers (NaN) count as layers of the map, and have no part in means over what is outside
+            (:class:`BlockThresholds` states the rule).
         pc_support: Mean share of variance of the first principal component inside.
         pc_support_outside: The same outside; NaN where nothing is outside.
         pc_alignment: Mean squared cosine between the first principal components of different layers inside.
         removal_effect: ``score`` less the score of the longest similar interval left inside when the
-            first principal component is removed from every layer.
-        supported: The first principal component dominates inside, against outside.
-        dissolved: Removing it dissolves the interval.
+            first principal component is removed from every layer; layers of which nothing is left count as similar.
+            NaN where whether that dissolves the interval hangs on such layers.
+        supported: The share of variance of the first principal component is raised inside, against outside.
+        dissolved: Removing it dissolves the interval, for certain.
     """
 
     interval: Interval
@@ -131,7 +139,7 @@ def weigh_blocks(
         similarity: CKA between layers, in topological order.
         pc_share: Share of variance of each layer's first principal component.
         pc_alignment: Squared cosine between first principal components of layers.
-        similarity_without_pc: CKA between layers without their first principal components.
+        similarity_without_pc: CKA between layers without their first principal components; NaN where nothing is left.
         thresholds: What qualifies.
 
     Raises:
@@ -160,7 +168,12 @@ def _weigh(
     support = float(np.mean(pc_share[inside]))
     outside = _mean_of_known(pc_share[~inside])
     # The block's own minimum length is what a remnant has to reach to count as one.
-    remaining = _longest_length(similarity_without_pc[window, window], _minimum_length(layers, thresholds), thresholds)
+    least = _minimum_length(layers, thresholds)
+    without = similarity_without_pc[window, window]
+    limit = thresholds.removal_share * interval.length
+    # What may remain grows with every similarity, so the unknown ones at their greatest bound it.
+    remaining = _longest_length(np.where(np.isnan(without), 1.0, without), least, thresholds)
+    certain = remaining <= limit or _longest_length(without, least, thresholds) > limit
     return BlockEvidence(
         interval=interval,
         score=interval.length / layers,
@@ -169,9 +182,9 @@ def _weigh(
         pc_support=support,
         pc_support_outside=outside,
         pc_alignment=_mean_of_pairs(pc_alignment[window, window]),
-        removal_effect=(interval.length - remaining) / layers,
+        removal_effect=(interval.length - remaining) / layers if certain else float("nan"),
         supported=support >= (thresholds.support_share if np.isnan(outside) else thresholds.support_ratio * outside),
-        dissolved=remaining <= thresholds.removal_share * interval.length,
+        dissolved=remaining <= limit,
     )
 
 

@@ -1,5 +1,6 @@
 """What streamed Gram matrices tell about layers: similarity, principal components, degeneracy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ class GroupSums:
     """Sums over consecutive batches, in at most ``limit`` groups, however many batches come.
 
     When all groups are taken, neighbours are added to each other and every new group takes twice as many
-    batches. The sum over all groups is the sum over all batches.
+    batches. All groups but the last hold equally many batches, as the jackknife asks; each merging can leave one
+    more that holds fewer. The sum over all groups is the sum over all batches.
 
     Attributes:
         limit: Most groups kept.
@@ -23,23 +25,44 @@ class GroupSums:
         self.limit = max(2, limit)
         self.batches_per_group = 1
         self._groups: list[np.ndarray] = []
-        self._open = 0
+        self._batches: list[int] = []
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Return how many batches each group holds."""
+        return tuple(self._batches)
 
     def add(self, value: Float[np.ndarray, "layer layer"]) -> None:
         """Add what one batch gives."""
-        if self._open:
-            self._groups[-1] += value
-        else:
-            if len(self._groups) >= self.limit:
-                self._pair()
+        while self._full() and len(self._groups) >= self.limit:
+            self._pair()
+        if self._full():
             self._groups.append(value.copy())
-        self._open = (self._open + 1) % self.batches_per_group
+            self._batches.append(1)
+        else:
+            self._groups[-1] += value
+            self._batches[-1] += 1
 
-    def merge(self, groups: Float[np.ndarray, "group layer layer"], batches_per_group: int) -> None:
-        """Append the groups of others' batches."""
-        self._groups.extend(group.copy() for group in groups)
-        self.batches_per_group = max(self.batches_per_group, batches_per_group)
-        self._open = 0
+    def merge(self, groups: Float[np.ndarray, "group layer layer"], batches: Sequence[int]) -> None:
+        """Take the groups of others' batches.
+
+        Args:
+            groups: Their sums.
+            batches: How many batches each holds.
+        """
+        theirs = GroupSums(self.limit)
+        theirs._groups, theirs._batches = [group.copy() for group in groups], list(batches)
+        theirs.batches_per_group = 1 << (max(batches, default=1) - 1).bit_length()
+        while theirs.batches_per_group < self.batches_per_group:
+            theirs._pair()
+        while self.batches_per_group < theirs.batches_per_group:
+            self._pair()
+        both = [*zip(self._batches, self._groups, strict=True), *zip(theirs._batches, theirs._groups, strict=True)]
+        # What holds fewer batches than the others goes last, where the next batches fill it up.
+        both.sort(key=lambda group: group[0], reverse=True)
+        self._batches, self._groups = [count for count, _ in both], [group for _, group in both]
+        while len(self._groups) > 1 and self._batches[-2] + self._batches[-1] <= self.batches_per_group:
+            self._join(len(self._groups) - 2)
         while len(self._groups) > self.limit:
             self._pair()
 
@@ -47,10 +70,18 @@ class GroupSums:
         """Return all groups."""
         return np.stack(self._groups) if self._groups else np.zeros((0, 0, 0))
 
+    def _full(self) -> bool:
+        """Return whether the last group takes no more batches."""
+        return not self._batches or self._batches[-1] >= self.batches_per_group
+
     def _pair(self) -> None:
-        pairs = [self._groups[start : start + 2] for start in range(0, len(self._groups), 2)]
-        self._groups = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+        for start in range(len(self._groups) // 2):
+            self._join(start)
         self.batches_per_group *= 2
+
+    def _join(self, position: int) -> None:
+        self._groups[position] += self._groups.pop(position + 1)
+        self._batches[position] += self._batches.pop(position + 1)
 
 
 @dataclass(frozen=True)
@@ -65,10 +96,12 @@ class GramStatistics:
         standard_error: Of ``similarity``, by jackknife over groups of batches of the first pass (which share no
             sample, so that further passes never make the error look smaller than the sample is).
         similarity_without_pc1: The same after each batch's first principal component is removed from its features
-            (arXiv 2202.07184, appendix C); None where not asked for.
+            (arXiv 2202.07184, appendix C); NaN where that leaves rounding only; None where not asked for.
         pc_alignment: Mean over batches of the squared cosine between first principal components; None as above.
-        pc_share: Mean over batches of the first principal component's share of variance; None as above.
-        degenerate: Layers without variance or with values that are not finite; their rows are NaN.
+        pc_share: Mean over batches of the first principal component's share of variance, which small batches
+            overstate; None as above.
+        degenerate: Layers without variance, without structure (all samples equally far from one another), or with
+            values that are not finite; their rows are NaN.
         non_finite_count: Values seen that are NaN or infinite.
         feature_count: Features of one sample.
         groups: Summed HSIC1, times n (n - 3), of each group of batches of the first pass, for the bootstrap.

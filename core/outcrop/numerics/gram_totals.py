@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 from outcrop.models.model import Layer
 from outcrop.numerics.gram_statistics import GramStatistics, GroupSums
 from outcrop.numerics.packed import BatchSums
-from outcrop.numerics.products import CentredGram
+from outcrop.numerics.products import ROUNDING, CentredGram
 from outcrop.numerics.ratio import jackknife_error, similarity_ratio
-
-ROUNDING = 16.0
-"""Multiples of the type's resolution below which a Gram matrix holds rounding only."""
 
 _UNKNOWN = np.iinfo(np.int64).min
 
@@ -31,6 +28,7 @@ class GramTotals:
         self.non_finite = np.zeros(layers, dtype=np.int64)
         self.exponent = np.full(layers, _UNKNOWN)
         self.epsilon = np.zeros(layers)
+        self.noise = np.zeros(layers)
         self.variance_share = np.zeros(layers)
         self.size = np.zeros(layers)
         self.hsic = np.zeros((layers, layers))
@@ -46,7 +44,7 @@ class GramTotals:
         """Return totals for more layers, keeping what the first batch noted of those before."""
         larger = cls(layers, principal=principal)
         if totals is not None:
-            for name in ("feature_count", "non_finite", "exponent", "epsilon", "variance_share", "size"):
+            for name in ("feature_count", "non_finite", "exponent", "epsilon", "noise", "variance_share", "size"):
                 getattr(larger, name)[: len(totals.size)] = getattr(totals, name)
         return larger
 
@@ -58,6 +56,7 @@ class GramTotals:
         self.variance_share[row] = max(self.variance_share[row], found.variance_share)
         if not found.trace:
             return 0.0
+        self.noise[row] = max(self.noise[row], found.noise)
         if self.exponent[row] == _UNKNOWN:
             self.exponent[row] = found.exponent + math.frexp(found.trace / samples)[1]
         scale = math.ldexp(1.0, int(found.exponent - self.exponent[row]))
@@ -96,6 +95,7 @@ class GramTotals:
         self.feature_count = np.maximum(self.feature_count, other.feature_count[order])
         self.non_finite += other.non_finite[order]
         self.epsilon = np.maximum(self.epsilon, other.epsilon[order])
+        self.noise = np.maximum(self.noise, other.noise[order])
         self.variance_share = np.maximum(self.variance_share, other.variance_share[order])
         self.size += other.size[order] * factor**2
         self.hsic += other.hsic[square] * units
@@ -107,7 +107,7 @@ class GramTotals:
         self.groups.limit = group_limit
         groups = other.groups.stacked()
         if len(groups):
-            self.groups.merge(groups[:, order][:, :, order] * units, other.groups.batches_per_group)
+            self.groups.merge(groups[:, order][:, :, order] * units, other.groups.batches)
 
     def statistics(
         self,
@@ -121,7 +121,7 @@ class GramTotals:
         """Return the statistics, rows in the given order."""
         square = np.ix_(order, order)
         degenerate = self._degenerate()
-        emptied = degenerate | (np.diag(self.hsic_without) <= (ROUNDING * self.epsilon) ** 2 * self.size)
+        emptied = degenerate | (np.diag(self.hsic_without) <= self.noise**2 * self.size)
         groups = self.groups.stacked()[:, order][:, :, order]
         groups = _masked(groups, degenerate[order])
         with np.errstate(invalid="ignore"):

@@ -14,7 +14,7 @@ A plugin offers figures through the hook ``outcrop_figures``::
 Text is escaped by the page, so layer and sample names go in as they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,10 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> "xr.Dataset | None":
-        """Return the first leaf of a kind, or None."""
-        return next((leaf for name, leaf in self.leaves.items() if kind_of(leaf, name) == kind), None)
+        """Return the first leaf of a kind, else of one that extends it (``my_plugin.per_layer``), or None."""
+        kinds = [(kind_of(leaf, name), leaf) for name, leaf in self.leaves.items()]
+        extended = [leaf for found, leaf in kinds if found.endswith(f".{kind}")]
+        return next((leaf for found, leaf in kinds if found == kind), extended[0] if extended else None)
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,10 @@ class Figure:
 def kind_of(dataset: "xr.Dataset", leaf: str) -> str:
     """Return the declared kind of a dataset; an undeclared one goes by the name of its leaf."""
     return str(dataset.attrs.get("kind", leaf))
+
+
+def bases_of(kind: str) -> Iterator[str]:
+    """Yield a kind and what it extends, from the nearest on: ``my_plugin.per_layer``, then ``per_layer``."""
+    while kind:
+        yield kind
+        kind = kind.partition(".")[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import ReportError
-from outcrop.report.figure import Drawing, Figure, Run, kind_of
+from outcrop.report.figure import Drawing, Figure, Run, bases_of, kind_of
 from outcrop.report.render import embedded_document, render
-from outcrop.report.runs import command, provenance_rows, read_runs
+from outcrop.report.runs import assumptions, command, provenance_rows, read_runs
 from outcrop.report.samples import Samples, core_picture, read_samples
 from outcrop.report.verdicts import Verdict, read_verdicts
 
@@ -54,6 +54,7 @@ class RunView:
     sections: tuple[Section, ...]
     provenance: tuple[tuple[str, str], ...]
     command: str
+    assumptions: tuple[str, ...] = ()
 
     @property
     def finished(self) -> str:
@@ -138,6 +139,7 @@ def _view(run: Run, figures: Mapping[str, Figure], assets: _Assets, prefix: str,
         sections=tuple(section for section in sections if section.pieces or section.note),
         provenance=tuple(provenance_rows(run)),
         command=command(run),
+        assumptions=assumptions(run),
     )
 
 
@@ -148,7 +150,7 @@ def _section(
 
     dataset = run.leaves[leaf]
     kind = kind_of(dataset, leaf)
-    figure = figures.get(kind)
+    figure = next((figures[base] for base in bases_of(kind) if base in figures), None)
     title = figure.title if figure else f"{leaf} ({kind})" if leaf != kind else leaf
     try:
         pieces = _pieces(figure.draw(dataset, run) if figure else draw_anything(dataset, run), prefix)
@@ -207,7 +209,7 @@ def _summary(views: Sequence[RunView], samples: Sequence[Samples]) -> dict[str, 
 
 
 def _rank(kind: str) -> int:
-    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+    return next((_ORDER.index(base) for base in bases_of(kind) if base in _ORDER), len(_ORDER))
 
 
 def _write(path: Path, text: str) -> None:

@@ -87,8 +87,8 @@ def draw_per_layer(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
         title = _TITLES.get(str(name)) or str(variable.attrs.get("long_name", str(name).replace("_", " ")))
         plot = _lines(axis, values, _flags(dataset, axis.order), title, logarithmic=name == "feature_count")
         first = len(axis.spans) > 1 and not drawings
-        caption = "Depth is relative: the first layer of every model at 0, its last at 1." if first else ""
-        drawings.append(Drawing(title, caption, (plot,)))
+        depth = "Depth is relative: the first layer of every model at 0, its last at 1." if first else ""
+        drawings.append(Drawing(title, " ".join(filter(None, (depth, _scope(variable, dataset)))), (plot,)))
     if flagged := _flagged(dataset, axis):
         drawings.append(flagged)
     return drawings
@@ -141,9 +141,20 @@ def _flagged(dataset: "xr.Dataset", axis: Axis) -> Drawing | None:
     )
     if not rows:
         return None
-    caption = "A layer that is constant over all samples has no similarity to anything: its values are missing, not 0."
-    table = Table(("model", "layer", "kind", "constant", "values not finite"), rows)
+    caption = (
+        "A layer that tells no samples apart (it is constant, or all samples are equally far from one another), or "
+        "that holds values that are not finite, has no similarity to anything: its values are missing, not 0."
+    )
+    table = Table(("model", "layer", "kind", "left out", "values not finite"), rows)
     return Drawing("Layers left out or suspect", caption, table=table)
+
+
+def _scope(variable: "xr.DataArray", dataset: "xr.Dataset") -> str:
+    """Return what a share that was taken within batches leaves to say, or an empty string."""
+    if variable.attrs.get("scope") != "batch":
+        return ""
+    size = dataset.attrs.get("batch_size")
+    return f"Taken within batches{f' of {size} samples' if size else ''}; small batches overstate it."
 
 
 def _columns(axis: Axis, span: Span, values: NDArray[Any], degenerate: NDArray[Any]) -> dict[str, Any]:
@@ -151,7 +162,7 @@ def _columns(axis: Axis, span: Span, values: NDArray[Any], degenerate: NDArray[A
         "value": values,
         "name": list(axis.names[span.start : span.stop]),
         "kind": [
-            f"{kind}, constant" if flag else kind
+            f"{kind}, left out" if flag else kind
             for kind, flag in zip(axis.kinds[span.start : span.stop], degenerate, strict=True)
         ],
         "model": [span.model] * span.length,

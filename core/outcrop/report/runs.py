@@ -86,6 +86,15 @@ def provenance_rows(run: Run) -> list[tuple[str, str]]:
     return rows + [(str(label), _text(value)) for label, value in recorded.items()]
 
 
+def assumptions(run: Run) -> tuple[str, ...]:
+    """Return a sentence for every model whose preprocessing was assumed because it states none itself."""
+    return tuple(
+        f"The images of {_name(model)} went through an assumed preprocessing: {text}."
+        for model in run.provenance.get("models", ())
+        if "assumed" in (text := str(model.get("preprocessing", "")).rstrip("."))
+    )
+
+
 def _provenance(text: object) -> Mapping[str, Any]:
     # A result without readable provenance is still worth showing; the table then says that none is recorded.
     try:
@@ -105,8 +114,8 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _source(entry: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{label} {entry[label]}" if label == "fingerprint" else str(entry[label])
-        for label in ("source", "fingerprint")
+        str(entry[label]) if label == "source" else f"{label} {entry[label]}"
+        for label in ("source", "fingerprint", "preprocessing")
         if entry.get(label)
     )
 

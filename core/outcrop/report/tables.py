@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outcrop.report.figure import Cell, Drawing, Figure, Run, Table
+from outcrop.report.verdicts import percent, read_thresholds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,7 +18,7 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
     """Return every interval of similar layers with the evidence for and against it."""
     columns = (
         "model", "layers", "count", "block", "score", "mean CKA", "contrast", "PC1 share inside, outside",
-        "PC1 alignment", "removal effect", "PC1 dominates", "removal dissolves",
+        "PC1 alignment", "removal effect", "PC1 share raised", "removal dissolves",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for i in range(dataset.sizes.get("block", 0)):
@@ -30,16 +31,13 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
                 _with_interval(one, "score"), _with_interval(one, "similarity"), _with_interval(one, "contrast"),
                 f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "\u2013"),
                 float(one["pc_alignment"]), float(one["removal_effect"]),
-                bool(one["supported"]), bool(one["dissolved"]),
+                bool(one["supported"]),
+                bool(one["dissolved"]) if np.isfinite(one["removal_effect"]) else "not known",
             )
         )  # fmt: skip
     if not rows:
         return []
-    caption = (
-        "Every interval of mutually similar layers. A block needs all three: similarity, a first principal component "
-        "that dominates inside, and similarity that goes when that component is removed. Second lines: intervals."
-    )
-    return [Drawing(BLOCKS.title, caption, table=Table(columns, tuple(rows)))]
+    return [Drawing(BLOCKS.title, _rules(dataset), table=Table(columns, tuple(rows)))]
 
 
 def draw_anything(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
@@ -55,6 +53,25 @@ def draw_anything(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
             more = f"The first {shown} of {dataset.sizes[dim]}." if shown < dataset.sizes[dim] else ""
             drawings.append(Drawing(f"Along {dim}", more, table=Table(tuple(listed), values)))
     return drawings
+
+
+def _rules(dataset: "xr.Dataset") -> str:
+    """Return the three rules of a block with the thresholds that were asked for."""
+    asked = read_thresholds(dataset)
+    confidence = float(dataset.attrs.get("confidence", 0.95))
+    known = "score_low" in dataset and np.isfinite(dataset["score_low"].values).any()
+    lines = f"Second lines: {100 * confidence:g} % bootstrap intervals. " if known else ""
+    return (
+        f"Similar layers: an interval of at least {asked.minimum_layers} layers and {percent(asked.minimum_share)} of "
+        f"those searched, with a mean CKA of at least {asked.similarity:.2f} over its pairs; at most "
+        f"{percent(asked.quantile)} of the pairs, and no layer's own mean, lie below "
+        f"{asked.similarity - asked.slack:.2f}. "
+        "It is called a block where, besides, the first principal component (PC1) has a mean share of variance inside "
+        f"of at least {asked.support_ratio:g} times that outside (of at least {percent(asked.support_share)} where "
+        "there is nothing outside to compare with), and where removing that component from every layer leaves "
+        f"at most {percent(asked.removal_share)} of its length similar. "
+        f"{lines}A dash stands for what is not defined or not known."
+    )
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

@@ -1,6 +1,7 @@
 """What the block detector found, one plain sentence or two per model, and how sure it is."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,13 @@ def _verdict(run: Run, blocks: "xr.Dataset", model: str, verdict: str) -> Verdic
     facts = blocks.isel(model=int(np.flatnonzero(_is(blocks["model"], model))[0]))
     evaluated = int(facts["evaluated_layers"]) if "evaluated_layers" in facts else 0
     kind = str(facts["evaluated_kind"].values) if "evaluated_kind" in facts else "all"
-    thresholds = _thresholds(blocks)
-    confidence = float(run.provenance.get("parameters", {}).get("confidence", 0.95))
+    thresholds = read_thresholds(blocks)
+    asked = run.provenance.get("parameters", {}).get("confidence", 0.95)
+    confidence = float(blocks.attrs.get("confidence", asked))
     if rows:
         # Blocks first, then what merely looks alike; each group in the order of the layers.
         rows.sort(key=lambda row: (not row["is_block"], row["first_depth"]))
-        sentences = tuple(_found(row, evaluated, kind) for row in rows)
+        sentences = tuple(_found(row, evaluated, kind, thresholds) for row in rows)
         certainty = tuple(_how_sure(row, confidence, len(rows) > 1) for row in rows)
     elif verdict == "too few layers":
         layers = f"{evaluated} {_of_kind(kind, evaluated)}"
@@ -105,23 +107,36 @@ def _verdict(run: Run, blocks: "xr.Dataset", model: str, verdict: str) -> Verdic
     return Verdict(model, verdict, sentences, certainty + _map_error(run, model), *_layers(run, model))
 
 
-def _found(row: dict[str, Any], evaluated: int, kind: str) -> str:
+def _found(row: dict[str, Any], evaluated: int, kind: str, thresholds: BlockThresholds) -> str:
     count, score = int(row["layer_count"]), float(row["score"])
     extent = f"{count} of {evaluated} {_of_kind(kind, evaluated)}, {row['first_layer']} to {row['last_layer']}"
-    share = f"the first principal component carries {_percent(row['pc_support'])} of the variance inside"
+    share = f"the first principal component carries {percent(row['pc_support'])} of the variance inside"
     outside = float(row["pc_support_outside"])
-    share += f" against {_percent(outside)} outside" if np.isfinite(outside) else ", and no layer lies outside"
+    nothing = f"no {'layer' if count == evaluated else 'comparable layer'} lies outside"
+    if np.isfinite(outside):
+        share += f" against {percent(outside)} outside"
+        share += "" if row["supported"] else f", less than {thresholds.support_ratio:g} times that"
+    elif row["supported"]:
+        share += f", and {nothing}"
+    else:
+        share += f", less than the {percent(thresholds.support_share)} asked for where {nothing}"
     contrast = float(row["contrast"])
     similar = f"mean CKA {row['similarity']:.2f}"
     if np.isfinite(contrast):
         similar += f", {abs(contrast):.2f} {'above' if contrast >= 0 else 'below'} that with the other layers"
     if row["is_block"]:
         return f"A block of {extent} (score {score:.2f}): {similar}; {share}; removing it dissolves the block."
+    known = np.isfinite(float(row["removal_effect"]))
     if row["dissolved"]:
-        removal = "too little to dominate, though removing it dissolves the similarity"
+        removal = ", though removing it dissolves the similarity"
+    elif known:
+        removal = f"{'; but' if row['supported'] else ', and'} removing it leaves the layers similar"
     else:
-        removal = f"{'but' if row['supported'] else 'and'} removing it leaves the layers similar"
-    return f"{extent} are similar but not a block: {similar}; {share}; {removal}."
+        removal = (
+            "; whether removing it dissolves the similarity is unknown, as nothing is left of some layers without it"
+        )
+    is_none = "not known to be a block" if row["supported"] and not known else "not a block"
+    return f"{extent} are similar but {is_none}: {similar}; {share}{removal}."
 
 
 def _how_sure(row: dict[str, Any], confidence: float, several: bool) -> str:
@@ -165,25 +180,35 @@ def _layers(run: Run, model: str) -> tuple[tuple[str, ...], tuple[Mark, ...], tu
     axis = read_axis(layers, "layer")
     span = next((span for span in axis.spans if span.model == model), Span(model, 0, 0))
     order = axis.order[span.start : span.stop]
+    names = axis.names[span.start : span.stop]
     notes: list[str] = []
+    counts = layers["non_finite_count"].values[order] if "non_finite_count" in layers else np.zeros(len(order), int)
+    flags = np.zeros(len(order), dtype=bool)
     if "degenerate" in layers:
         flags = layers["degenerate"].values[order].astype(bool)
-        names = [axis.names[span.start + i] for i in np.flatnonzero(flags)]
-        if names:
-            listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            verb = "layers are" if len(names) > 1 else "layer is"
-            notes.append(f"{len(names)} {verb} constant over all samples and left out: {listed}.")
-    if "non_finite_count" in layers:
-        counts = layers["non_finite_count"].values[order]
-        if (counts > 0).any():
-            worst = axis.names[span.start + int(counts.argmax())]
+        if same := [names[i] for i in np.flatnonzero(flags & (counts == 0))]:
             notes.append(
-                f"{int((counts > 0).sum())} of the layers held values that are not finite, "
-                f"most of them {worst} ({int(counts.max()):,})."
+                f"{_layers_that(same, 'tells', 'tell')} no samples apart (constant, or all samples equally far from "
+                f"one another) and {'are' if len(same) > 1 else 'is'} left out: {_listed(same)}."
+            )
+    for left_out in (True, False):
+        if places := np.flatnonzero((counts > 0) & (flags == left_out)).tolist():
+            wrong = [f"{names[i]} ({int(counts[i]):,})" for i in places]
+            ending = f" and {'are' if len(wrong) > 1 else 'is'} left out" if left_out else ""
+            notes.append(
+                f"{_layers_that(wrong, 'holds', 'hold')} values that are not finite{ending}: {_listed(wrong)}."
             )
     shares = layers["pc_share"].values[order] if "pc_share" in layers else np.zeros(0)
     marks = marks_of(run, model, axis.depths[span.start : span.stop])
     return tuple(notes), marks, tuple(float(share) for share in shares)
+
+
+def _layers_that(names: Sequence[str], one: str, several: str) -> str:
+    return f"{len(names)} layers {several}" if len(names) > 1 else f"1 layer {one}"
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _map_error(run: Run, model: str) -> tuple[str, ...]:
@@ -211,7 +236,8 @@ def _is(names: "xr.DataArray", name: str) -> NDArray[np.bool_]:
     return np.array([str(value) == name for value in names.values], dtype=bool)
 
 
-def _thresholds(blocks: "xr.Dataset") -> BlockThresholds:
+def read_thresholds(blocks: "xr.Dataset") -> BlockThresholds:
+    """Return the thresholds that a result of kind ``blocks`` was made with."""
     recorded = json.loads(blocks.attrs.get("thresholds", "{}"))
     known = BlockThresholds.__dataclass_fields__
     return BlockThresholds(**{name: value for name, value in recorded.items() if name in known})
@@ -222,5 +248,6 @@ def _of_kind(kind: str, count: int) -> str:
     return noun if count == 1 else noun + "s"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in words: ``97 %``."""
     return f"{100 * float(share):.0f} %"

@@ -119,9 +119,10 @@ def _write_entry(
             def keep(
                 layer: Layer, values: "Tensor", window: slice = window, writes: list[Future[None]] = writes
             ) -> None:
-                if tuple(values.shape[1:]) != layer.shape:
+                found = tuple(values.shape[1:])
+                if found != layer.shape:
                     raise InputError(
-                        f"Layer {layer.name!r} of {model.name!r} gave values of shape {tuple(values.shape[1:])} per sample; "
+                        f"Layer {layer.name!r} of {model.name!r} gave values of shape {found} per sample; "
                         f"its array has {layer.shape}. Pad the samples to one size, or leave the layer out."
                     )
                 writes.append(writer.submit(_store, arrays[layer.name], window, _to_numpy(values)))

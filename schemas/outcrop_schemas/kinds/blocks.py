@@ -56,7 +56,11 @@ def verdicts_follow(dataset: "xr.Dataset") -> Iterator[Problem]:
 
 
 def _measured(name: str, long_name: str, minimum: float | None, maximum: float | None) -> tuple[Variable, ...]:
-    ends = (("", ""), ("_low", "lower end of the 95 % interval of "), ("_high", "upper end of the 95 % interval of "))
+    ends = (
+        ("", ""),
+        ("_low", "lower end of the bootstrap interval of "),
+        ("_high", "upper end of the bootstrap interval of "),
+    )
     return tuple(
         Variable(
             name + end,
@@ -131,11 +135,20 @@ BLOCKS = Kind(
             "1",
             -1,
             1,
+            nullable=True,
         ),
         Variable(
-            "supported", _BLOCK, "bool", "whether the first principal component dominates inside, against outside"
+            "supported",
+            _BLOCK,
+            "bool",
+            "whether the first principal component's share of variance is raised inside, against outside",
         ),
-        Variable("dissolved", _BLOCK, "bool", "whether removing the first principal component dissolves the interval"),
+        Variable(
+            "dissolved",
+            _BLOCK,
+            "bool",
+            "whether removing the first principal component dissolves the interval, for certain",
+        ),
         Variable("is_block", _BLOCK, "bool", "whether it is a block"),
     ),
     attributes=(
@@ -143,6 +156,12 @@ BLOCKS = Kind(
         Attribute("sample_count", "int", "samples used"),
         Attribute("batch_size", "int", "samples per batch"),
         Attribute("passes", "int", "passes over the samples"),
+        Attribute(
+            "confidence",
+            "float",
+            "confidence of the bootstrap intervals, between 0 and 1; 0.95 where unsaid",
+            required=False,
+        ),
     ),
     checks=(layers_in_order, intervals_hold_values, blocks_have_both_signatures, verdicts_follow),
     references=("https://arxiv.org/abs/2010.15327", "https://arxiv.org/abs/2202.07184"),

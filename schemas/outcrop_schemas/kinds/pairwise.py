@@ -70,6 +70,9 @@ PAIRWISE = Kind(
             "1",
             required=False,
             nullable=True,
+            attributes=(
+                Attribute("scope", "str", "samples that a component is of: 'batch', or 'all'", required=False),
+            ),
             references=("https://arxiv.org/abs/2010.15327",),
         ),
         Variable(

@@ -1,6 +1,6 @@
 """``per_layer``: one number per layer."""
 
-from outcrop_schemas.declaration import Variable
+from outcrop_schemas.declaration import Attribute, Variable
 from outcrop_schemas.kind import Kind
 from outcrop_schemas.kinds.layers import layer_coordinates
 
@@ -21,9 +21,18 @@ PER_LAYER = Kind(
             1,
             required=False,
             nullable=True,
+            attributes=(
+                Attribute("scope", "str", "samples that a component is of: 'batch', or 'all'", required=False),
+            ),
             references=("https://arxiv.org/abs/2010.15327",),
         ),
-        Variable("degenerate", ("layer",), "bool", "whether the layer has no variance", required=False),
+        Variable(
+            "degenerate",
+            ("layer",),
+            "bool",
+            "whether the layer is left out: it tells no samples apart, or holds values that are not finite",
+            required=False,
+        ),
         Variable("non_finite_count", ("layer",), "int", "values that are NaN or infinite", "1", 0, required=False),
         Variable("feature_count", ("layer",), "int", "features per sample", "1", 1, required=False),
     ),

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -32,13 +32,15 @@ class Returning(Analysis):
     version = "1"
     produces: ClassVar[Mapping[str, str]] = {"per_layer": "per_layer"}
     parameters = Numbers
-    answer: ClassVar[Mapping[str, xr.Dataset] | xr.Dataset]
+    answer: ClassVar[Any]
 
     def run(self, context: Context, parameters: Parameters) -> Mapping[str, xr.Dataset] | xr.Dataset:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
         return self.answer
 
 
-def run(answer: Mapping[str, xr.Dataset] | xr.Dataset) -> dict[str, xr.Dataset]:
+def run(answer: Any) -> dict[str, xr.Dataset]:
     Returning.answer = answer
     return run_analysis(Returning, Context([], sample_count=0), Numbers())
 
@@ -63,9 +65,11 @@ def test_a_single_dataset_is_taken_for_the_single_leaf_and_stamped_with_its_kind
 
 
 def test_other_leaves_than_declared_are_refused() -> None:
-    with pytest.raises(AnalysisError, match="'returning' returned pairwise; it declares per_layer"):
+    with pytest.raises(
+        AnalysisError, match=r"'returning' \(module .*test_run\) returned pairwise; it declares per_layer"
+    ):
         run({"pairwise": per_layer()})
-    with pytest.raises(AnalysisError, match="'returning' returned nothing; it declares per_layer"):
+    with pytest.raises(AnalysisError, match=r"'returning' \(.*\) returned nothing; it declares per_layer"):
         run({})
 
 
@@ -77,3 +81,38 @@ def test_a_leaf_of_another_kind_than_declared_is_refused() -> None:
 def test_a_leaf_that_breaks_its_kind_is_refused() -> None:
     with pytest.raises(SchemaError, match="pc_share"):
         run(per_layer(share=1.5))
+
+
+def test_an_analysis_that_fails_is_named_and_its_error_is_the_cause() -> None:
+    with pytest.raises(
+        AnalysisError,
+        match=r"Analysis 'returning' \(module .*test_run\) failed: ZeroDivisionError: division by zero "
+        r"\(in .*test_run\.py, line \d+\)",
+    ) as caught:
+        run(ZeroDivisionError("division by zero"))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_analysis_of_a_plugin_is_named_with_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    from outcrop.plugins import plugin_registry
+
+    blocks = plugin_registry().analysis("blocks")
+    monkeypatch.setattr(blocks, "run", lambda *_: None)
+    with pytest.raises(AnalysisError, match=r"Analysis 'blocks' \(plugin 'blocks' of outcrop\) returned None"):
+        run_analysis(blocks, Context([], sample_count=0), blocks.parameters())
+
+
+@pytest.mark.parametrize("error", [ParameterError("too few samples"), KeyboardInterrupt()])
+def test_expected_errors_and_interruptions_of_an_analysis_pass_as_they_are(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        run(error)
+    assert caught.value is error
+
+
+def test_what_is_no_dataset_is_refused() -> None:
+    with pytest.raises(AnalysisError, match=r"returned None; expected a dataset for each of per_layer"):
+        run(None)
+    with pytest.raises(AnalysisError, match=r"returned a list; expected a dataset for each of per_layer"):
+        run([per_layer()])
+    with pytest.raises(AnalysisError, match=r"returned a DataArray as leaf 'per_layer'; expected an xarray.Dataset"):
+        run({"per_layer": per_layer()["pc_share"]})

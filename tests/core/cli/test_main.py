@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -20,6 +21,8 @@ def test_a_users_folder_and_onnx_file_are_analysed_together(
         "run", "blocks", "--model", TIMM, "--model", f"onnx:{onnx_file}", "--data", photos, "--study", study
     )
     assert answer.code == 0, answer.err
+    assert answer.err.count("Warning: Model 'net' does not say how its images are to be preprocessed; assumed: ") == 1
+    assert "'test_resnet' does not say" not in answer.err
     assert "blocks of test_resnet, net on 12 samples of photos" in answer.out
     assert f"Study: {study}" in answer.out
     assert "kept in the study" in answer.out
@@ -36,7 +39,9 @@ def test_a_users_folder_and_onnx_file_are_analysed_together(
         "run", "blocks", "--model", TIMM, "--model", f"onnx:{onnx_file}", "--data", photos, "--study", study, "--json"
     )
     record = json.loads(again.out)
-    assert record["leaves"]["pairwise"]["similarity"]["shape"] == [len(values), len(values)]
+    matrix = np.array(record["leaves"]["pairwise"]["similarity"], dtype=float)
+    np.testing.assert_array_equal(matrix, run["pairwise"]["similarity"].load().values)
+    assert matrix.shape == (len(values), len(values))
     assert [model["name"] for model in record["provenance"]["models"]] == ["test_resnet", "net"]
 
     listed = json.loads(outcrop_command("results", study, "--json").out)
@@ -111,6 +116,27 @@ def test_layers_are_listed_with_kinds_shapes_and_bytes(outcrop_command: Command,
             ("run", "blocks", "-p", "pases=2", "--model", "{onnx}", "--data", "{photos}", "--study", "{new}"),
             "Did you mean 'passes'",
         ),
+        (
+            ("capture", "--model", "{onnx}", "--data", "{photos}", "--study", "{new}", "--layers", "stem_ou"),
+            "Did you mean 'stem_out'",
+        ),
+        (
+            (
+                *("run", "blocks", "--model", "{onnx}", "--model", "b={onnx}", "--model", "a=timm:test_resnet?seed=1"),
+                *("--layers", "stem_out", "--data", "{photos}", "--study", "{new}"),
+            ),
+            "Model 'a' has no layer 'stem_out'",
+        ),
+        (
+            ("run", "blocks", "--model", "{onnx}", "--model", "net={onnx}", "--data", "{photos}", "--study", "{new}"),
+            "Two models are called 'net'; give one another name",
+        ),
+        (("capture", "--model", "={onnx}", "--data", "{photos}", "--study", "{new}"), "has an empty name before '='"),
+        (
+            ("capture", "--model", "a/b={onnx}", "--data", "{photos}", "--study", "{new}"),
+            "The name 'a/b' in --model 'a/b=",
+        ),
+        (("capture", "--model", "a/b=c/net.onnx", "--data", "{photos}", "--study", "{new}"), "a/b=c/net.onnx"),
         (("results", "{new}"), "No study at"),
         (("report", "{new}"), "No study at"),
         (("schemas", "pairwize"), "Did you mean 'pairwise'"),
@@ -119,8 +145,6 @@ def test_layers_are_listed_with_kinds_shapes_and_bytes(outcrop_command: Command,
 def test_bad_input_is_one_clear_line_and_exit_one(
     outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    import numpy as np
-
     places = {"onnx": onnx_file, "photos": photos, "new": tmp_path / "new.zarr"}
     places |= {"empty": tmp_path / "empty", "text": tmp_path / "text.onnx", "wide": tmp_path / "wide.npy"}
     places["empty"].mkdir()
@@ -133,6 +157,7 @@ def test_bad_input_is_one_clear_line_and_exit_one(
     assert len(lines) == 1
     assert answer.err.splitlines()[-1] == lines[0]
     assert words in lines[0]
+    assert not places["new"].exists()
 
 
 def test_an_unreadable_image_is_named_counted_and_skipped_or_refused(
@@ -190,6 +215,88 @@ def test_a_study_of_a_newer_version_is_refused_in_one_line(
     assert xr.open_datatree(study, engine="zarr", consolidated=False)["activations"].children
 
 
+@pytest.mark.parametrize("place", ["{text}/s.zarr", "/proc/s.zarr"])
+def test_a_study_that_the_system_refuses_is_one_line(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file.txt").touch()
+    study = place.format(text=tmp_path / "file.txt")
+    for command in (("run", "blocks"), ("capture",)):
+        answer = outcrop_command(*command, "--model", onnx_file, "--data", photos, "--study", study)
+        assert (answer.code, answer.out) == (1, "")
+        [line] = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
+        assert study in line or Path(study).parent.as_posix() in line
+
+
+def test_errors_of_the_system_at_a_users_path_are_one_line(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "s.zarr"
+    assert outcrop_command("run", "blocks", "--model", onnx_file, "--data", photos, "--study", study).code == 0
+    (tmp_path / "file.txt").touch()
+    answer = outcrop_command("report", study, "-o", tmp_path / "file.txt" / "s.html")
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1
+    assert answer.err.startswith("Error: ")
+    assert "file.txt" in answer.err
+
+
+def test_a_failing_analysis_is_one_line_that_names_it_and_its_error(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcrop.plugins import plugin_registry
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no samples\nat all")
+
+    monkeypatch.setattr(plugin_registry().analysis("blocks"), "run", fail)
+    answer = outcrop_command("run", "blocks", "--model", onnx_file, "--data", photos, "--study", tmp_path / "s.zarr")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1].startswith(
+        "Error: Analysis 'blocks' (plugin 'blocks' of outcrop) failed: ZeroDivisionError: no samples at all (in "
+    )
+
+
+def test_activations_are_kept_when_asked_for_however_large(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outcrop.store.plan.AUTOMATIC_BYTES", 10)
+    arguments = ("run", "blocks", "--model", onnx_file, "--data", photos, "--study")
+    answer = outcrop_command(*arguments, tmp_path / "auto.zarr")
+    assert "streamed and not kept (--keep-activations always keeps them)" in answer.out
+    assert "activations" not in xr.open_datatree(tmp_path / "auto.zarr", engine="zarr").children
+    answer = outcrop_command(*arguments, tmp_path / "always.zarr", "--keep-activations", "always")
+    assert "kept in the study" in answer.out
+    (capture,) = xr.open_datatree(tmp_path / "always.zarr", engine="zarr")["activations"].children.values()
+    assert len([node for node in capture.subtree if "values" in node.data_vars]) == 18
+
+
+def test_a_report_goes_to_the_current_folder_and_never_into_the_study(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "deep" / "g.zarr"
+    arguments = ("run", "blocks", "--model", onnx_file, "--data", photos, "--study", study)
+    assert outcrop_command(*arguments).code == 0
+    monkeypatch.chdir(tmp_path)
+    assert outcrop_command("report", "deep/g.zarr/").out == "Report: g.html\n"
+    assert (tmp_path / "g.html").exists()
+    assert "STUDY.html in the current folder" in " ".join(outcrop_command("report", "--help").out.split())
+    monkeypatch.chdir(study)
+    refused = outcrop_command("report", ".")
+    assert refused.code == 2
+    assert "The current folder lies in the study; say where the report goes: -o FILE." in refused.err
+    assert outcrop_command("report", ".", "-o", "../beside.html").code == 0
+    assert not list(study.glob("*.html"))
+    assert "<title>g" in (study.parent / "beside.html").read_text("utf-8")
+
+
+def test_a_negative_seed_is_wrong_usage(outcrop_command: Command, photos: Path, onnx_file: Path) -> None:
+    arguments = ("run", "blocks", "--model", onnx_file, "--data", photos, "--study", "s.zarr", "--seed", "-1")
+    answer = outcrop_command(*arguments)
+    assert answer.code == 2
+    assert "Invalid value for '--seed': -1 is not in the range x>=0." in answer.err
+
+
 def test_wrong_usage_exits_with_two_and_suggests(outcrop_command: Command) -> None:
     answer = outcrop_command("reslts")
     assert answer.code == 2
@@ -206,7 +313,40 @@ def test_plugins_lists_what_they_offer(outcrop_command: Command) -> None:
     listed = json.loads(outcrop_command("plugins", "--json").out)
     assert {"blocks", "zoo"} <= {row["name"] for row in listed["plugins"]}
     assert "blocks" in {row["name"] for row in listed["analyses"]}
-    assert "blocks" in outcrop_command("plugins").out
+    lines = {line.split()[0]: line for line in outcrop_command("plugins").out.splitlines() if line.strip()}
+    assert "model sources: zoo; data sources: zoo; commands: zoo, demo" in lines["zoo"]
+    assert "Broken" not in lines
+
+
+def test_plugins_says_which_are_broken_and_why_and_their_names_take_nothing_from_outcrop(
+    outcrop_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.metadata import EntryPoint
+
+    from outcrop.plugins import PluginRegistry
+
+    source = "import click\nfrom outcrop import hookimpl\n@hookimpl\ndef outcrop_commands():\n"
+    source += "    return [click.Command(name, help='Of a plugin.') for name in ('run', {!r})]\n"
+    (tmp_path / "greedy_one.py").write_text(source.format("mine"))
+    (tmp_path / "greedy_two.py").write_text(source.format("mine"))
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("greedy_one", "greedy_two", "not_there")
+    registry = PluginRegistry.load([EntryPoint(name, name, "outcrop") for name in names])
+    monkeypatch.setattr("outcrop.plugins.plugin_registry", lambda: registry)
+    shown = outcrop_command("plugins")
+    assert shown.code == 0, shown.err
+    broken = [line for line in shown.out.split("\nBroken")[1].splitlines() if line.startswith(names)]
+    assert [line.split()[0] for line in broken] == ["greedy_one", "greedy_one", "greedy_two", "greedy_two", "not_there"]
+    assert any("the command 'run', which outcrop has itself" in line for line in broken)
+    assert "ModuleNotFoundError: No module named 'not_there'" in broken[-1]
+    help_text = outcrop_command("--help").out
+    assert "Run an analysis on models and data" in help_text
+    assert "Of a plugin." not in help_text
+    assert "Run ANALYSIS on models and data" in outcrop_command("run", "--help").out
+    refused = outcrop_command("mine")
+    assert refused.code == 1
+    assert refused.err.startswith("Error: The command 'mine' is offered by both ")
+    assert "might offer it: plugin 'not_there'" in outcrop_command("theirs").err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 # the field's own name for it
 
 from outcrop.models.activations import is_activation
-from outcrop.models.kinds import dimension_names, function_kind, hides_its_operations, module_kind, operation_name
+from outcrop.models.kinds import (
+    dimension_names,
+    function_kind,
+    hides_its_operations,
+    joined_kind,
+    module_kind,
+    operation_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,23 @@ def test_the_kind_of_a_module(module, kind):
 def test_the_name_and_kind_of_a_function(function, name, kind):
     assert operation_name(function) == name
     assert function_kind(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("operation", "joined", "alone"),
+    [
+        ("add", "add", "other"),
+        ("matmul", "attention", "linear"),
+        ("bmm", "attention", "linear"),
+        ("einsum", "attention", "linear"),
+        ("softmax", "attention", "attention"),
+        ("relu", "act", "act"),
+        ("cat", "other", "other"),
+    ],
+)
+def test_the_kind_of_a_function_depends_on_whether_it_joins_two_values(operation, joined, alone):
+    assert joined_kind(operation, joins=True) == joined
+    assert joined_kind(operation, joins=False) == alone
 
 
 def test_activations_are_known_by_their_torch_and_onnx_names():

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from outcrop.errors import InputError, LayerNotFoundError, ModelLoadError, ModelNotFoundError
-from outcrop.models.onnx_ import OnnxModel, load_onnx
+from outcrop.models.onnx_ import OnnxModel, load_onnx, load_onnx_reference
 
 
 def weight(name: str, *shape: int) -> TensorProto:
@@ -482,3 +482,86 @@ def test_the_fingerprint_changes_with_a_weight_an_attribute_or_a_node() -> None:
         change(proto)
         found.add(load_onnx(proto, device="cpu").fingerprint)
     assert len(found) == 4
+
+
+# Images, stated behind the path
+
+
+def saved(folder: Path, size: int | str = "size", channels: int = 3) -> Path:
+    nodes = [helper.make_node("Relu", ["image"], ["act"]), helper.make_node("GlobalAveragePool", ["act"], ["logits"])]
+    path = folder / "net.onnx"
+    onnx.save(assemble(nodes, {"image": (TensorProto.FLOAT, ("n", channels, size, size))}, ["logits"]), path)
+    return path
+
+
+def test_options_behind_the_path_state_how_images_are_prepared(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from outcrop.models import load_model
+
+    reference = f"onnx:{saved(tmp_path)}?mean=0.5,0.25,0&std=0.25,0.5,2&size=16&resize=20"
+    loaded = load_model(reference, device="cpu")
+    assert (loaded.name, loaded.source) == ("net", reference)
+    assert loaded.layer("act").shape == (3, 16, 16)
+    assert loaded.preprocessing is not None
+    assert not loaded.preprocessing.assumed
+    assert loaded.preprocessing.description.startswith("shorter side to 20; bicubic interpolation; centre crop 16x16;")
+    pixels = loaded.preprocessing.transform(Image.new("RGB", (40, 30), "white"))
+    expected = torch.tensor([2.0, 1.5, 0.5]).reshape(3, 1, 1).expand(3, 16, 16)
+    torch.testing.assert_close(pixels, expected)
+
+
+def test_options_win_over_the_metadata_and_leave_the_fingerprint(tmp_path: Path) -> None:
+    path = saved(tmp_path, 16)
+    plain = load_onnx(path, device="cpu")
+    assert plain.preprocessing is not None
+    assert plain.preprocessing.assumed
+    stated = load_onnx_reference(f"{path}?mean=0,0,0&std=2,2,2", device="cpu")
+    assert stated.fingerprint == plain.fingerprint
+    assert stated.preprocessing is not None
+    assert "std [2.0, 2.0, 2.0]" in stated.preprocessing.description
+    assert "shorter side to 16" in stated.preprocessing.description
+
+
+@pytest.mark.parametrize("name", ["what?.onnx", "net.onnx?mean=1", "net.onnx?"])
+def test_a_file_whose_name_holds_a_question_mark_opens(tmp_path: Path, name: str) -> None:
+    saved(tmp_path, 16).rename(tmp_path / name)
+    assert load_onnx_reference(str(tmp_path / name), device="cpu").inputs[0].shape == (3, 16, 16)
+
+
+def test_a_missing_file_with_a_question_mark_is_named_in_full(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"no file .*what\?\.onnx;"):
+        load_onnx_reference(str(tmp_path / "what?.onnx"), device="cpu")
+    with pytest.raises(ModelNotFoundError, match=r"no file .*none\.onnx;"):
+        load_onnx_reference(str(tmp_path / "none.onnx?mean=0,0,0&std=1,1,1"), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("men=0,0,0", r"Unknown option 'men' in .* Did you mean 'mean'"),
+        ("mean=0,0,0", r"state only a part of how images are prepared; write mean and std"),
+        ("size=16", r"state only a part"),
+        ("mean=0,0&std=1,1,1", r"mean=0,0 of 'net\.onnx' is not three numbers, one per channel"),
+        ("mean=0,0,0&std=1,1,1,1", r"std=1,1,1,1 of .* is not three numbers"),
+        ("mean=0,0,x&std=1,1,1", r"is not three numbers"),
+        ("mean=0,nan,0&std=1,1,1", r"is not three numbers"),
+        ("mean=0,0,0&std=1,0,1", r"std=1,0,1 of .* divides by zero or less"),
+        ("mean=0,0,0&std=1,1,1&size=big", r"size=big of .* is not a whole number"),
+        ("mean=0,0,0&std=1,1,1&size=32", r"size=32 of .* does not fit: the network takes 16 pixels"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(tmp_path: Path, options: str, words: str) -> None:
+    with pytest.raises(ModelLoadError, match=words) as caught:
+        load_onnx_reference(f"{saved(tmp_path, 16)}?{options}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_a_network_without_colour_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"takes images of 1 channels; mean and std prepare those of 3"):
+        load_onnx_reference(f"{saved(tmp_path, 16, 1)}?mean=0,0,0&std=1,1,1", device="cpu")
+    path = tmp_path / "table.onnx"
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    onnx.save(assemble(nodes, {"x": (TensorProto.FLOAT, ("n", 4))}, ["y"]), path)
+    with pytest.raises(ModelLoadError, match=r"'table\.onnx' takes no images, so mean and std do not apply"):
+        load_onnx_reference(f"{path}?mean=0,0,0&std=1,1,1", device="cpu")

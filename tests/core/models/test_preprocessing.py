@@ -6,6 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.models import ResNet18_Weights
+from torchvision.transforms._presets import ImageClassification
 
 from outcrop.errors import ModelLoadError
 from outcrop.models.preprocessing import ImageRecipe, assumed_recipe, read_recipe
@@ -44,6 +46,36 @@ def test_the_shorter_side_is_resized_before_the_crop() -> None:
     expected = image.resize((80, 40), Image.Resampling.BICUBIC).crop((24, 4, 56, 36))
     prepared = ImageRecipe(size=(32, 32), resize=40, interpolation="bicubic").apply(image)
     np.testing.assert_array_equal((prepared.numpy() * 255).round(), np.asarray(expected).transpose(2, 0, 1))
+
+
+ODD_SIZES = [(300, 451), (427, 640), (281, 500), (333, 500), (375, 500), (500, 375), (224, 224), (37, 301), (256, 999)]
+
+
+@pytest.mark.parametrize(("height", "width"), ODD_SIZES)
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 224), (224, 232), (299, 342)])
+def test_images_of_odd_sizes_are_prepared_exactly_as_by_torchvision(height, width, size, resize) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    expected = ImageClassification(crop_size=size, resize_size=resize, mean=mean, std=std)(image)
+    prepared = ImageRecipe(size=(size, size), resize=resize, mean=mean, std=std).apply(image)
+    torch.testing.assert_close(prepared, expected, rtol=0, atol=1e-6)
+
+
+def test_the_recipe_of_resnet18_is_that_of_its_weights() -> None:
+    recipe = ImageRecipe(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    expected = ResNet18_Weights.IMAGENET1K_V1.transforms()
+    for width, height in ODD_SIZES:
+        torch.testing.assert_close(
+            recipe.apply(gradient(width, height)), expected(gradient(width, height)), rtol=0, atol=1e-6
+        )
+
+
+def test_a_recipe_that_is_assumed_says_so() -> None:
+    recipe = assumed_recipe(8, 8, channels_last=False)
+    assert not recipe.preprocessing().assumed
+    assumed = recipe.preprocessing(note=" (assumed: the file says nothing)")
+    assert assumed.assumed
+    assert assumed.description == recipe.describe() + " (assumed: the file says nothing)"
 
 
 def test_channels_last_is_the_same_image_with_its_axes_turned() -> None:

@@ -104,6 +104,26 @@ def test_another_input_shape_reaches_layers_and_images():
     assert model.preprocessing.transform(Image.new("RGB", (90, 90))).shape == (3, 64, 64)
 
 
+def test_a_vision_transformer_is_built_for_another_input_shape():
+    model = load_model("timm:test_vit?pretrained=false&input_shape=3x64x48")
+    assert model.layer("blocks.0").shape == (1 + 4 * 3, 64)
+    assert model.preprocessing.transform(Image.new("RGB", (90, 90))).shape == (3, 64, 48)
+
+
+def test_a_network_of_other_channels_takes_no_images():
+    model = load_model("timm:test_resnet?pretrained=false&input_shape=1x64x64")
+    assert model.layers[0].shape == (1, 64, 64)
+    assert model.preprocessing is None
+
+
+def test_trained_positions_are_interpolated_for_another_input_shape(hub):
+    state = {name: value.clone() for name, value in timm.create_model("test_vit").state_dict().items()}
+    put_in_cache(hub, "timm/test_vit.r160_in1k", state)
+    model = load_model("timm:test_vit?input_shape=3x64x64")
+    torch.testing.assert_close(model.network.cls_token, state["cls_token"], check_stride=False)
+    assert model.layer("blocks.0").shape[0] == 17
+
+
 def test_trained_weights_come_from_safetensors_in_the_cache(hub):
     network = timm.create_model("test_resnet")
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -158,6 +178,7 @@ def test_a_test_network_without_its_weights_runs_with_random_ones_and_warns(hub)
         ("timm:test_resnet?pretrained=perhaps", ModelLoadError, "pretrained=perhaps of 'test_resnet' is neither"),
         ("timm:test_resnet?pretrained=false&seed=x", ModelLoadError, "seed=x of 'test_resnet' is not a whole number"),
         ("timm:test_resnet?pretrained=false&input_shape=3*4", ModelLoadError, "not a shape; write it as 3x32x32"),
+        ("timm:test_resnet?pretrained=false&input_shape=64x64", ModelLoadError, "has 2 numbers, write it as 3x64x64"),
         ("timm:test_resnet?pretraned=false", ModelLoadError, "Unknown option 'pretraned'.*Did you mean 'pretrained'"),
         ("timm:test_resnet?pretrained", ModelLoadError, "'pretrained' in .* has no value"),
     ],

@@ -407,6 +407,95 @@ def test_a_layer_that_a_batch_does_not_pass_is_named():
         model.visit({"input": torch.full((2, 3), 1e9)}, ["always", "seldom"], lambda *_: None)
 
 
+class Chunks(nn.Module):
+    """Works through its batch four samples at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([F.relu(self.linear(part)) for part in x.split(4)]) + 1
+
+
+@pytest.mark.parametrize("count", [5, 8, 16])
+def test_a_network_that_splits_a_large_batch_is_refused_rather_than_seen_in_part(count):
+    model = TorchModel(seeded(Chunks), input_shape=(4,))
+    names = [layer.name for layer in model.layers]
+    seen = []
+    with pytest.raises(InputError, match=f"took another path for this batch of {count}: layer 'linear' .* 4 samples"):
+        model.visit({"input": torch.randn(count, 4)}, names, lambda layer, _: seen.append(layer.name))
+    assert seen == ["input"]
+    assert list(capture(model, torch.randn(4, 4))) == names
+    assert capture(model, torch.randn(count, 4), [names[-1]])[names[-1]].shape == (count, 4)
+
+
+def test_windows_of_a_split_batch_are_counted_by_sample():
+    class SplitWindows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.linear(part.reshape(-1, 4)).reshape(-1, 12) for part in x.split(4)])
+
+    model = TorchModel(seeded(SplitWindows), input_shape=(12,))
+    assert capture(model, torch.randn(3, 12))["linear"].shape == (3, 3, 4)
+    with pytest.raises(InputError, match="this batch of 6: layer 'linear' came with 4 samples"):
+        capture(model, torch.randn(6, 12), ["linear"])
+
+
+def test_the_first_tensor_of_nested_outputs_answers_to_the_name_output():
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(4, 4)
+            self.two = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> dict[str, object]:
+            return {"a": [self.one(x), (self.two(x),)], "b": None}
+
+    model = TorchModel(Nested())
+    assert model.layer("output").name == model.layer("output.a.0").name == "one"
+    assert model.layer("output.a.1.0").name == "two"
+
+
+def test_parameters_make_no_residual_addition_and_no_attention():
+    class Parameters(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position = nn.Parameter(torch.ones(1, 7, 4))
+            self.weight = nn.Parameter(torch.eye(4))
+            self.register_buffer("bias", torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + self.position[:, : x.shape[1]]
+            y = y @ self.weight
+            y = y + self.bias
+            y = y + self.bias.expand(len(x), 7, 4)
+            y = torch.einsum("snf,fg->sng", y, self.weight)
+            y = torch.bmm(y, self.weight.expand(len(x), 4, 4))
+            y = y + x
+            y = y @ (y.transpose(1, 2) @ x)
+            return (y + 1).mean(1)
+
+    layers = TorchModel(Parameters(), input_shape=(7, 4)).layers
+    assert [(layer.operation, layer.kind) for layer in layers] == [
+        ("input", "input"),
+        ("add", "other"),
+        ("matmul", "linear"),
+        ("add", "other"),
+        ("add", "other"),
+        ("einsum", "linear"),
+        ("bmm", "linear"),
+        ("add", "add"),
+        ("matmul", "attention"),
+        ("matmul", "attention"),
+        ("add", "other"),
+        ("mean", "output"),
+    ]
+
+
 def test_a_layer_whose_shape_depends_on_the_values_is_named():
     class Ragged(nn.Module):
         def __init__(self) -> None:
@@ -420,6 +509,29 @@ def test_a_layer_whose_shape_depends_on_the_values_is_named():
     model = TorchModel(seeded(Ragged))
     with pytest.raises(InputError, match=r"Layer 'relu' has the shape \(3,\) per sample, and \(2, 2\) on this batch"):
         model.visit({"input": torch.full((2, 3), 1e9)}, ["relu"], lambda *_: None)
+
+
+def test_inputs_of_another_shape_come_with_how_to_state_it():
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1))
+    model = TorchModel(network)
+    with pytest.raises(InputError, match=r"load it with input_shape=\(3, 48, 40\) or '\?input_shape=3x48x40'"):
+        model.forward({"input": torch.zeros(1, 3, 48, 40)})
+    with pytest.raises(InputError, match=r"the data offers image\.$"):
+        model.forward({"image": torch.zeros(1, 3, 48, 40)})
+    TorchModel(network, input_shape=(3, 48, 40)).forward({"input": torch.zeros(1, 3, 48, 40)})
+    named = TorchModel(nn.Linear(4, 2), inputs=[InputSpec("input", (4,), "float32")], keywords=True)
+    with pytest.raises(InputError, match=r"the data has \(5\)\.$"):
+        named.forward({"input": torch.zeros(1, 5)})
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_torchscript_module_is_refused_with_a_way_out():
+    linear = nn.Linear(4, 2)
+    for module in (torch.jit.script(linear), torch.jit.trace(linear, torch.zeros(1, 4))):
+        with pytest.raises(ModelLoadError, match=r"^Linear is a TorchScript module.*export it to ONNX") as caught:
+            TorchModel(module)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_device_that_is_not_there_is_named():
@@ -439,6 +551,7 @@ def test_a_network_of_colour_images_without_preprocessing_gets_the_plain_one():
     model = TorchModel(seeded(lambda: CifarResNet(8)))
     assert model.preprocessing is not None
     assert "assumed" in model.preprocessing.description
+    assert model.preprocessing.assumed
     pixels = model.preprocessing.transform(Image.new("RGB", (64, 48), (255, 0, 0)))
     assert pixels.shape == (3, 32, 32)
     assert float(pixels[0].min()) == pytest.approx(1.0)

@@ -50,6 +50,41 @@ def test_another_input_shape_reaches_layers_and_images():
     assert "resized to 64x64" in model.preprocessing.description
 
 
+def test_networks_of_segmentation_take_images_of_any_size():
+    model = load_model("torchvision:lraspp_mobilenet_v3_large?weights=none")
+    prepared = model.preprocessing.transform(Image.new("RGB", (333, 400)))
+    model.check_inputs({"input": prepared.unsqueeze(0)})
+    assert "resize_size=[520]" in model.preprocessing.description
+    assert "then resized to 224x224" in model.preprocessing.description
+    assert not model.preprocessing.assumed
+
+
+def test_networks_of_video_take_clips_of_the_length_trained_on():
+    model = load_model("torchvision:r3d_18?weights=none")
+    assert model.inputs[0].shape == (3, 16, 112, 112)
+    assert model.preprocessing is None
+    small = load_model("torchvision:r3d_18?weights=none&input_shape=3x4x32x32")
+    assert small.layer("output").shape == (400,)
+
+
+def test_a_vision_transformer_is_built_for_another_input_shape():
+    model = load_model("torchvision:vit_b_32?weights=none&input_shape=3x64x64")
+    assert model.layer("encoder.layers.encoder_layer_11").shape == (5, 768)
+    assert model.preprocessing.transform(Image.new("RGB", (90, 70))).shape == (3, 64, 64)
+    with pytest.raises(ModelLoadError, match=r"'vit_b_32' takes square images; its input_shape is \(3, 64, 96\)"):
+        load_model("torchvision:vit_b_32?weights=none&input_shape=3x64x96")
+
+
+@pytest.mark.slow  # 350 MB of weights are written and read
+def test_the_trained_positions_of_a_vision_transformer_are_interpolated(weights_folder):
+    network = torchvision.models.vit_b_32(weights=None)
+    file = os.path.basename(torchvision.models.ViT_B_32_Weights.DEFAULT.url)
+    torch.save(network.state_dict(), weights_folder / file)
+    model = load_model("torchvision:vit_b_32?input_shape=3x64x64")
+    torch.testing.assert_close(model.network.encoder.pos_embedding[:, 0], network.encoder.pos_embedding[:, 0])
+    assert model.network.encoder.pos_embedding.shape == (1, 5, 768)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "blocks"),

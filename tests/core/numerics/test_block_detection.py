@@ -119,11 +119,53 @@ def test_a_degenerate_layer_outside_leaves_the_others_to_compare_with():
     assert not found.supported
 
 
+def nothing_left(without, *layers):
+    without[list(layers)], without[:, list(layers)] = np.nan, np.nan
+    return without
+
+
 def test_a_layer_with_nothing_left_does_not_hide_what_stays_similar():
-    without = square(12, (3, 9))
-    without[8], without[:, 8] = np.nan, np.nan
-    (found,) = weigh(square(12, (3, 9)), (3, 9), without=without)
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(square(12, (3, 9)), 8))
     assert not found.dissolved
+    assert found.removal_effect == 0
+
+
+def test_nothing_left_of_any_layer_leaves_it_unknown_whether_the_interval_dissolves():
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(square(12), *range(12)))
+    assert found.supported
+    assert not found.dissolved
+    assert not found.is_block
+    assert np.isnan(found.removal_effect)
+
+
+def test_an_interval_that_dissolves_whatever_a_layer_with_nothing_left_does_is_a_block():
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(square(12), 5))
+    assert found.is_block
+    assert found.removal_effect == 0.5
+
+
+@pytest.mark.parametrize("layers", [(), (4,), (3, 8), (5, 6, 7)])
+def test_unknown_similarity_makes_no_block_of_what_known_similarity_may_not(layers):
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        known = square(12, (3, 9), inside=rng.uniform(0.7, 1), outside=rng.uniform(-0.2, 1))
+        (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(known.copy(), *layers))
+        (whole,) = weigh(square(12, (3, 9)), (3, 9), without=known)
+        assert whole.dissolved or not found.dissolved
+        assert np.isnan(found.removal_effect) or found.removal_effect <= whole.removal_effect
+
+
+def test_with_degenerate_layers_alone_outside_the_share_decides():
+    similarity = nothing_left(square(8, (0, 6)), 6, 7)
+    for share, supported in ((0.51, True), (0.49, False)):
+        (found,) = weigh_blocks(
+            similarity,
+            pc_share=np.where(np.arange(8) < 6, share, np.nan),
+            pc_alignment=similarity,
+            similarity_without_pc=square(8),
+        )
+        assert np.isnan(found.pc_support_outside)
+        assert found.supported == supported
 
 
 def test_a_map_that_is_not_square_is_refused():

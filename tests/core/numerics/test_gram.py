@@ -240,6 +240,31 @@ def test_a_layer_of_one_component_has_nothing_left_without_it():
     assert np.isfinite(found.similarity_without_pc1[:3, :3]).all()
 
 
+@pytest.mark.parametrize("spike", [30, 1e3, 3e4])
+@pytest.mark.parametrize("features", [40, 2000])
+def test_beside_a_component_of_nearly_all_variance_similarity_keeps_its_digits(spike, features):
+    rng = np.random.default_rng(0)
+    carriers = (np.arange(192) % 20 == 0)[:, None]
+    shared = rng.normal(size=(192, 6))
+    layers = {}
+    for index in range(3):
+        values = shared @ rng.normal(size=(6, features)) * index + rng.normal(size=(192, features))
+        layers[f"layer{index}"] = (values + spike * carriers * rng.normal(size=features)).astype(np.float32)
+    found = feed(GramAccumulator(group_size=96), layers).finish()
+    np.testing.assert_allclose(found.similarity_without_pc1, by_hand(layers, 96, without=1), atol=2e-5)
+    np.testing.assert_allclose(found.similarity, by_hand(layers, 96), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0, 10])
+def test_what_rounding_leaves_beside_the_only_component_is_nothing(dtype, offset):
+    rng = np.random.default_rng(0)
+    single = {f"layer{i}": np.outer(rng.normal(size=128), rng.normal(size=30)) + offset for i in range(2)}
+    found = feed(GramAccumulator(group_size=64), single, dtype=dtype).finish()
+    assert not found.degenerate.any()
+    assert np.isnan(found.similarity_without_pc1).all()
+
+
 def test_half_precision_with_large_norms_is_safe():
     layers = features(offsets=(0, 0, 0))
     large = {name: values * 300 for name, values in layers.items()}

@@ -32,6 +32,19 @@ def test_matrices_of_rank_one_and_tiny_or_huge_ones_are_decomposed():
     np.testing.assert_allclose((vectors @ vector).abs().numpy(), size**0.5, rtol=1e-10)
 
 
+def test_beside_a_component_of_nearly_all_variance_the_rest_is_kept():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 128, 500, generator=generator, dtype=torch.float64)
+    x[:, ::20] += 1e4 * torch.randn(500, generator=generator, dtype=torch.float64)
+    x = x - x.mean(1, keepdim=True)
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    values, vectors = leading_component(x @ x.mT)
+    left = x @ x.mT - values[:, None, None] * vectors[:, :, None] * vectors[:, None, :]
+    rest = u[:, :, 1:] * s[:, None, 1:]
+    expected = rest @ rest.mT
+    assert float((left - expected).abs().max() / expected.abs().max()) < 1e-6
+
+
 def test_a_zero_matrix_gives_zeros_and_touches_no_other():
     matrices = grams(3, 100, torch.ones(20, dtype=torch.float64))
     alone = leading_component(matrices[:1])

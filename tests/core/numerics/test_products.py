@@ -64,6 +64,16 @@ def test_non_finite_values_are_counted_and_give_a_zero_matrix():
     assert not found.gram.any()
 
 
+def test_one_component_of_nearly_all_variance_costs_the_rest_no_digits():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(100, 60, generator=generator) + 3
+    values[::20] += 3e4 * torch.randn(60, generator=generator)
+    found = centred_gram(values)
+    torch.testing.assert_close(found.gram, exact(values), rtol=1e-12, atol=1e-4)
+    assert found.noise < 1e-11
+    assert centred_gram(torch.randn(100, 60, generator=generator)).noise > 1e-7
+
+
 def test_constant_features_have_no_variance_share():
     found = centred_gram(torch.full((64, 100), 0.1))
     assert found.variance_share < 1e-14

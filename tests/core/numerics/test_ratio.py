@@ -56,12 +56,41 @@ def test_groups_stay_few_and_sum_to_all_batches(batches):
     np.testing.assert_allclose(stacked.sum(0), values.sum(0), atol=1e-12)
 
 
+@pytest.mark.parametrize("limit", [2, 3, 5, 6, 11])
+def test_groups_hold_equally_many_batches_but_for_the_last(limit):
+    sums = GroupSums(limit=limit)
+    for batch in range(1, 100):
+        sums.add(np.ones((1, 1)))
+        assert sums.batches == tuple(sums.stacked().ravel())  # each batch counts 1, so sums are counts
+        assert sum(sums.batches) == batch
+        assert len(sums.batches) <= limit
+        assert set(sums.batches[:-1]) <= {sums.batches_per_group}
+        assert sums.batches[-1] <= sums.batches_per_group
+
+
+@pytest.mark.parametrize("limit", [5, 6, 40])
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 70), (70, 3), (13, 13), (0, 9), (9, 0), (1, 41)])
+def test_merging_leaves_one_more_group_that_holds_fewer_at_most(limit, ours, theirs):
+    first, second = GroupSums(limit=limit), GroupSums(limit=limit)
+    for sums, count in ((first, ours), (second, theirs)):
+        for _ in range(count):
+            sums.add(np.ones((1, 1)))
+    first.merge(second.stacked(), second.batches)
+    for added in range(30):
+        assert first.batches == tuple(first.stacked().ravel())
+        assert sum(first.batches) == ours + theirs + added
+        assert len(first.batches) <= limit
+        assert max(first.batches) <= first.batches_per_group
+        assert sum(count < first.batches_per_group for count in first.batches) <= 2
+        first.add(np.ones((1, 1)))
+
+
 def test_merged_groups_sum_to_all_batches_and_stay_few():
     first, second = GroupSums(limit=6), GroupSums(limit=6)
     values = np.random.default_rng(0).normal(size=(11, 2, 2))
     for index, value in enumerate(values):
         (first if index < 5 else second).add(value)
-    first.merge(second.stacked(), second.batches_per_group)
+    first.merge(second.stacked(), second.batches)
     assert len(first.stacked()) <= 6
     np.testing.assert_allclose(first.stacked().sum(0), values.sum(0), atol=1e-12)
     first.add(values[0])

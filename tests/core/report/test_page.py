@@ -12,7 +12,9 @@ import pytest
 import xarray as xr
 
 from outcrop.errors import ReportError
-from outcrop.report import Drawing, Figure, Table, write_report
+from outcrop.numerics.block_detection import DEFAULT_THRESHOLDS
+from outcrop.plugins import plugin_registry
+from outcrop.report import Drawing, Figure, Run, Table, write_report
 from outcrop.report.page import _figures
 
 
@@ -162,6 +164,118 @@ def test_a_figure_of_a_kind_is_found_by_the_kind():
     for kind, figure in _figures().items():
         assert figure.kind == figure.name == kind
     assert {"pairwise", "per_layer", "blocks"} <= set(_figures())
+
+
+@pytest.mark.parametrize("kind", ["mean_norm.per_layer", "other.mean_norm.per_layer"])
+def test_a_kind_that_extends_another_gets_that_ones_figure(tmp_path, make_run, make_results, data, kind):
+    extended = make_run([("m", 8, None)])["per_layer"].drop_vars("pc_share")
+    norms = extended.assign(mean_norm=("layer", np.arange(8.0), {"long_name": "mean norm"})).assign_attrs(kind=kind)
+    tree = make_results([("mean-norm", "r1", {"norms": norms}, "2026-03-04T12:30:00")])
+    page = write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    text = " ".join(Elements(page).text.split())
+    assert "Along the depth" in text
+    assert "mean norm" in text
+    assert ", 8 layers; 120 samples" in text  # which are those of the extended kind
+    assert page.count('class="document"') == 2  # a plot of each number
+    assert "variable dimensions unit" not in text
+
+
+def test_the_parts_of_a_run_are_found_by_what_they_extend(make_run):
+    leaves = make_run([("m", 8, None)])
+    mine = leaves["per_layer"].assign_attrs(kind="mine.per_layer")
+    assert Run("a", "r", {"mine": mine}).of_kind("per_layer") is mine
+    assert Run("a", "r", {"mine": mine, "other": leaves["per_layer"]}).of_kind("per_layer") is leaves["per_layer"]
+    assert Run("a", "r", {"mine": mine}).of_kind("layer") is None
+
+
+PLUGIN = """
+from outcrop import hookimpl
+from outcrop.report import Drawing, Figure, Table
+
+
+def draw(dataset, run):
+    from bokeh.plotting import figure
+
+    plot = figure(height=200, width=300)
+    plot.line(dataset["step"].values, dataset["loss"].values)
+    return [Drawing("Loss of " + run.analysis, "Drawn by a plugin.", (plot,), Table(("least",), ((1.25,),)))]
+
+
+@hookimpl
+def outcrop_figures():
+    return [Figure(kind="shop_curve", title="Curves of the shop", draw=draw)]
+"""
+
+
+@pytest.fixture
+def installed_plugin(tmp_path, monkeypatch):
+    """A distribution with a figure, found as an installed one is: by the metadata on the path."""
+    metadata = tmp_path / "shop-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[outcrop]\nshop = shop_figures\n")
+    (tmp_path / "shop_figures.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin_registry.cache_clear()
+    yield
+    plugin_registry.cache_clear()
+    sys.modules.pop("shop_figures", None)
+
+
+@pytest.mark.parametrize("kind", ["shop_curve", "finer.shop_curve"])
+@pytest.mark.usefixtures("installed_plugin")
+def test_the_figure_of_an_installed_plugin_reaches_the_page(tmp_path, make_results, data, kind):
+    curve = xr.Dataset({"loss": ("step", [3.0, 1.25])}, {"step": [0, 1]}, {"kind": kind})
+    tree = make_results([("descent", "r1", {"curve": curve}, "2026-03-04T12:30:00")])
+    page = write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    text = " ".join(Elements(page).text.split())
+    assert "Curves of the shop Loss of descentDrawn by a plugin." in text
+    assert "least 1.25" in text
+    assert page.count('class="document"') == 1
+
+
+def test_the_rules_of_a_block_are_told_with_their_numbers(tmp_path, make_run, make_results, data):
+    run = make_run([("deep", 109, (38, 91))])
+    asked = dataclasses.asdict(DEFAULT_THRESHOLDS) | {"support_ratio": 1.75, "minimum_layers": 3}
+    run["blocks"].attrs |= {"thresholds": json.dumps(asked), "confidence": 0.9}
+    tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
+    text = Elements(write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")).text
+    for words in (
+        "an interval of at least 3 layers and 10 % of those searched, with a mean CKA of at least 0.90",
+        "at most 10 % of the pairs, and no layer's own mean, lie below 0.80",
+        "of at least 1.75 times that outside (of at least 50 % where there is nothing outside to compare with)",
+        "leaves at most 50 % of its length similar",
+        "Second lines: 90 % bootstrap intervals",
+    ):
+        assert words in text
+    assert "dominat" not in text
+    run["blocks"]["removal_effect"][:] = run["blocks"]["score_low"][:] = np.nan
+    tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
+    text = Elements(write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")).text
+    assert "Second lines" not in text
+    assert "yes not known" in " ".join(text.split())
+
+
+def test_a_share_that_was_taken_within_batches_says_so(tmp_path, make_run, make_results, data):
+    run = make_run([("m", 30, None)])
+    tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
+    words = "Taken within batches of 64 samples; small batches overstate it."
+    assert words not in write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    run["per_layer"]["pc_share"].attrs["scope"] = "batch"
+    run["per_layer"].attrs["batch_size"] = 64
+    tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
+    assert write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8").count(words) == 1
+
+
+def test_an_assumed_preprocessing_is_told_above_what_was_found(tmp_path, make_run, make_results, data):
+    tree = make_results([("blocks", "r1", make_run([("m", 30, None)]), "2026-03-04T12:30:00")])
+    recorded = json.loads(tree["blocks"]["r1"].attrs["provenance"])
+    recorded["models"][0]["preprocessing"] = "resize to 32 (assumed: it states none)"
+    tree["blocks"]["r1"].attrs["provenance"] = json.dumps(recorded)
+    page = write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    sentence = "The images of m went through an assumed preprocessing: resize to 32 (assumed: it states none)."
+    assert page.index("What was found</h2>") < page.index(sentence) < page.index('class="verdict ')
+    assert page.count(sentence) == 1
 
 
 def test_a_strangers_pairwise_result_without_coordinates_gets_its_heatmap(tmp_path, make_results, data):

@@ -2,7 +2,7 @@ import json
 import shlex
 
 from outcrop.report.figure import Run
-from outcrop.report.runs import command, provenance_rows, read_runs
+from outcrop.report.runs import assumptions, command, provenance_rows, read_runs
 
 
 def test_runs_are_sorted_newest_first(make_run, make_results):
@@ -55,7 +55,7 @@ def test_provenance_lists_models_data_and_whatever_else_was_recorded():
         {},
         {
             "version": "2",
-            "models": [{"name": "m", "source": "zoo:m", "fingerprint": "abc"}],
+            "models": [{"name": "m", "source": "zoo:m", "fingerprint": "abc", "preprocessing": "resize to 32"}],
             "data": {"name": "d", "source": "zoo:d", "fingerprint": "def", "samples": 1200},
             "layers": {"m": [f"layer{i}" for i in range(387)]},
             "seed": 0,
@@ -63,8 +63,19 @@ def test_provenance_lists_models_data_and_whatever_else_was_recorded():
     )
     assert provenance_rows(run) == [
         ("analysis", "blocks 2"),
-        ("model m", "zoo:m; fingerprint abc"),
+        ("model m", "zoo:m; fingerprint abc; preprocessing resize to 32"),
         ("data d", "1,200 samples; zoo:d; fingerprint def"),
         ("seed", "0"),
         ("layers", "m 387, layer0 to layer386"),
     ]
+
+
+def test_only_an_assumed_preprocessing_is_an_assumption():
+    models = [
+        {"name": "stated", "preprocessing": "resize to 224"},
+        {"name": "silent", "preprocessing": "resize to 32 (assumed: the network states none)"},
+        {"name": "old"},
+    ]
+    assert assumptions(Run("blocks", "r1", {}, {"models": models})) == (
+        "The images of silent went through an assumed preprocessing: resize to 32 (assumed: the network states none).",
+    )

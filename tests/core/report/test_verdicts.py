@@ -45,6 +45,13 @@ def test_the_confidence_is_the_one_that_was_asked_for(make_run):
     assert read_verdicts(run)[0].certainty[0].startswith("90 % intervals: score")
 
 
+def test_the_confidence_that_a_result_states_goes_first(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    run["blocks"].attrs["confidence"] = 0.8
+    (verdict,) = read_verdicts(Run("blocks", "r1", run, {"parameters": {"confidence": 0.9}}))
+    assert verdict.certainty[0].startswith("80 % intervals: score")
+
+
 def test_too_few_batches_are_said_to_give_no_interval(verdicts):
     (verdict,) = verdicts([("deep", 109, (38, 91))], intervals=False)
     assert verdict.certainty[0] == "Too few batches for an interval."
@@ -85,9 +92,9 @@ def test_too_few_layers_are_counted(verdicts):
 @pytest.mark.parametrize(
     ("supported", "dissolved", "words"),
     [
-        (False, False, "and removing it leaves the layers similar."),
-        (True, False, "but removing it leaves the layers similar."),
-        (False, True, "too little to dominate, though removing it dissolves the similarity."),
+        (False, False, " % outside, less than 1.5 times that, and removing it leaves the layers similar."),
+        (True, False, " % outside; but removing it leaves the layers similar."),
+        (False, True, " % outside, less than 1.5 times that, though removing it dissolves the similarity."),
     ],
 )
 def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, supported, dissolved, words):
@@ -102,23 +109,56 @@ def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, su
     assert verdict.sentences[0].endswith(words)
 
 
-def test_blocks_over_all_layers_have_nothing_outside(make_run):
+def test_where_nothing_is_left_without_the_component_its_effect_is_said_to_be_unknown(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    for name, value in (("dissolved", False), ("is_block", False), ("removal_effect", np.nan)):
+        run["blocks"][name][:] = value
+    run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert "are similar but not known to be a block: mean CKA" in verdict.sentences[0]
+    assert verdict.sentences[0].endswith(
+        "; whether removing it dissolves the similarity is unknown, as nothing is left of some layers without it."
+    )
+    run["blocks"]["supported"][:] = False
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert "are similar but not a block: mean CKA" in verdict.sentences[0]
+
+
+@pytest.mark.parametrize(("evaluated", "words"), [(7, "no layer"), (15, "no comparable layer")])
+@pytest.mark.parametrize("supported", [True, False])
+def test_no_layer_lies_outside_only_where_the_interval_has_all_that_were_searched(
+    make_run, evaluated, words, supported
+):
     run = make_run([("deep", 109, (38, 91))])
     run["blocks"]["pc_support_outside"][:] = np.nan
     run["blocks"]["contrast"][:] = np.nan
+    run["blocks"]["evaluated_layers"][:] = evaluated
+    run["blocks"]["supported"][:] = run["blocks"]["is_block"][:] = supported
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
-    assert "of the variance inside, and no layer lies outside; removing" in verdict.sentences[0]
+    asked = f", and {words} lies" if supported else f", less than the 50 % asked for where {words} lies"
+    assert f"of the variance inside{asked} outside" in verdict.sentences[0]
     assert "above that" not in verdict.sentences[0]
 
 
-def test_constant_and_not_finite_layers_are_named(make_run):
-    run = make_run([("deep", 51, None)], degenerate=[1, 4])
-    run["per_layer"]["non_finite_count"][3] = 12
+def test_layers_that_are_left_out_are_named_with_their_own_reason(make_run):
+    run = make_run([("deep", 51, None)], degenerate=[1, 4, 6, 7])
+    run["per_layer"]["non_finite_count"][[3, 6, 7]] = [12, 2000, 1]
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    names = run["per_layer"]["name"].values
     assert verdict.notes == (
-        "2 layers are constant over all samples and left out: norm, stage1.0.norm1.",
-        "1 of the layers held values that are not finite, most of them stage1.0.conv1 (12).",
+        "2 layers tell no samples apart (constant, or all samples equally far from one another) and are left out: "
+        "norm, stage1.0.norm1.",
+        f"2 layers hold values that are not finite and are left out: {names[6]} (2,000), {names[7]} (1).",
+        "1 layer holds values that are not finite: stage1.0.conv1 (12).",
     )
+
+
+def test_one_layer_is_told_in_the_singular_and_long_lists_are_cut(make_run):
+    (verdict,) = read_verdicts(Run("blocks", "r1", make_run([("deep", 51, None)], degenerate=[1])))
+    assert verdict.notes[0].startswith("1 layer tells no samples apart (constant")
+    assert verdict.notes[0].endswith("and is left out: norm.")
+    (verdict,) = read_verdicts(Run("blocks", "r1", make_run([("deep", 51, None)], degenerate=range(20))))
+    assert verdict.notes[0].endswith(" and 12 more.")
 
 
 def test_a_run_without_blocks_has_no_verdict(make_run):

@@ -171,6 +171,50 @@ def test_results_say_how_they_were_made():
     assert result["pairwise"]["similarity"].attrs["measure"] == "minibatch unbiased linear CKA"
 
 
+def test_what_was_measured_within_batches_says_so():
+    result = run(planted(0)[0])
+    assert result["per_layer"]["pc_share"].attrs["scope"] == "batch"
+    assert result["pairwise"]["similarity_without_pc1"].attrs["scope"] == "batch"
+    assert {result[leaf].attrs["batch_size"] for leaf in result} == {128}
+    assert result["blocks"].attrs["confidence"] == 0.95
+
+
+def spike_on_a_shared_residual(spike, rank=6):
+    """Layers of one shared residual of low rank, which eight of ten carry beside a common, far larger spike."""
+    rng = np.random.default_rng(0)
+    carriers = np.arange(SAMPLES) % 20 == 0
+    residual = np.pad(rng.standard_normal((SAMPLES, rank)), ((0, 0), (0, FEATURES - rank)))
+    layers = {}
+    for index in range(10):
+        turn = np.linalg.qr(rng.standard_normal((FEATURES, FEATURES))).Q
+        values = 5 * residual @ turn + (spike * np.outer(carriers, turn[-1]) if index >= 2 else 0)
+        layers[f"layer{index}"] = values.astype(np.float32)
+    return layers
+
+
+@pytest.mark.parametrize("spike", [300, 3e4, 2e5])
+def test_a_residual_that_stays_similar_is_seen_beside_any_spike(spike):
+    result = run(spike_on_a_shared_residual(spike))
+    (dissolved,), (effect,) = (result["blocks"][name].values for name in ("dissolved", "removal_effect"))
+    assert verdict(result) == "similar layers, not a block"
+    assert result["blocks"]["supported"].values.all()
+    assert not dissolved
+    assert effect == 0
+    np.testing.assert_allclose(result["pairwise"]["similarity_without_pc1"].values[2:, 2:], 1, atol=1e-5)
+
+
+def test_where_no_residual_is_left_dissolution_is_unknown_and_no_block_is_claimed():
+    rng = np.random.default_rng(0)
+    layers = spike_on_a_shared_residual(3e4)
+    common = rng.standard_normal(SAMPLES)
+    for index in range(2, 10):
+        layers[f"layer{index}"] = np.outer(common, rng.standard_normal(FEATURES)).astype(np.float32)
+    result = run(layers)
+    assert verdict(result) == "similar layers, not a block"
+    assert result["blocks"]["supported"].values.all()
+    assert np.isnan(result["blocks"]["removal_effect"].values).all()
+
+
 def test_intervals_hold_the_value_and_need_eight_groups():
     layers, _ = planted(0)
     few = run(layers)["blocks"]

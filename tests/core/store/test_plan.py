@@ -1,0 +1,55 @@
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from outcrop.errors import StudyError
+from outcrop.models.model import Layer
+from outcrop.store.plan import AUTOMATIC_BYTES, capture_bytes, check_space, fits_automatically, free_bytes
+
+
+def layer(*shape: int, dtype: str = "float32") -> Layer:
+    return Layer(name="a", index=0, kind="conv", operation="Conv", shape=shape, dtype=dtype, dims=())
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A disk with so many free bytes."""
+    disk = SimpleNamespace(free=0)
+    monkeypatch.setattr("outcrop.store.plan.shutil.disk_usage", lambda _: disk)
+    return disk
+
+
+def test_a_capture_takes_the_bytes_of_its_layers_for_every_sample() -> None:
+    assert capture_bytes([layer(4, 16, 16), layer(10, dtype="float64")], 3) == 3 * (4 * 16 * 16 * 4 + 10 * 8)
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) -> None:
+    found = free_bytes(str(tmp_path / "not" / "there" / "s.zarr"))
+    assert found == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+    assert free_bytes("s3://bucket/s.zarr") is None
+
+
+def test_a_capture_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, free: SimpleNamespace) -> None:
+    layers, location = [layer(1000), layer(500)], str(tmp_path / "s.zarr")
+    free.free = 1_000_000 * 6000
+    assert check_space(location, layers, 1_000_000) == 6_000_000_000
+    free.free -= 1
+    with pytest.raises(
+        StudyError,
+        match=r"2 layers of 1000000 samples take 6\.0 GB; 6\.0 GB are free at .*s\.zarr\. "
+        r"Choose fewer layers \(--layers\) or samples \(--limit\), or another disk\.",
+    ):
+        check_space(location, layers, 1_000_000)
+    assert check_space("s3://bucket/s.zarr", layers, 1_000_000) == 6_000_000_000
+
+
+def test_small_activations_are_kept_unless_half_of_the_disk_would_go(tmp_path: Path, free: SimpleNamespace) -> None:
+    location = str(tmp_path)
+    free.free = 2 * AUTOMATIC_BYTES
+    assert fits_automatically(location, [AUTOMATIC_BYTES - 5, 5])
+    assert not fits_automatically(location, [AUTOMATIC_BYTES, 1])
+    free.free -= 2
+    assert not fits_automatically(location, [AUTOMATIC_BYTES])
+    assert fits_automatically("s3://bucket/s.zarr", [AUTOMATIC_BYTES])
