@@ -86,4 +86,4 @@ def test_the_command_and_the_plugins_are_registered(wheel: ZipFile) -> None:
 
 def test_the_licence_goes_with_the_wheel(wheel: ZipFile) -> None:
     assert "License-Expression: Apache-2.0" in read(wheel, "METADATA")
-    assert read(wheel, "LICENSE") == (ROOT / "LICENSE").read_text("utf-8")
+    assert read(wheel, "licenses/LICENSE") == (ROOT / "LICENSE").read_text("utf-8")

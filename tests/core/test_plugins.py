@@ -350,6 +350,20 @@ def test_two_plugins_that_want_one_name_hit_nobody_else(shop: Shop, monkeypatch:
     assert "Uninstall one of them" in registry.plugins()[0].errors[0]
 
 
+def test_a_kind_that_two_plugins_declare_is_refused_where_it_is_asked_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcrop.analysis.validation import find_kind
+
+    source = "from outcrop_schemas import KINDS\n"
+    source += hook("outcrop_schemas", "[KINDS['per_layer'].extend('mine.per_layer', [])]")
+    registry = PluginRegistry.load([shop.add("first", source), shop.add("second", source)])
+    monkeypatch.setattr("outcrop.analysis.validation.plugin_registry", lambda: registry)
+    assert find_kind("per_layer").name == "per_layer"
+    with pytest.raises(PluginConflictError, match=r"The result kind 'mine\.per_layer' is offered by both dist-first"):
+        find_kind("mine.per_layer")
+
+
 def test_what_made_an_offer_is_known(shop: Shop) -> None:
     registry = PluginRegistry.load([shop.add("norms", ANALYSIS.format(name="norms"))])
     assert registry.provider("outcrop_analyses", registry.analysis("norms")) == "plugin 'norms' of dist-norms"

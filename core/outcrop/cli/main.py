@@ -11,6 +11,8 @@ import click
 from outcrop.errors import OutcropError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from outcrop.plugins import PluginRegistry
 
 # Name -> module of the command and the line that help shows; the module is imported when the command is used.
@@ -75,7 +77,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: exit 0 on success, 1 with one line on an expected error, 2 on wrong usage."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _warnings_shown_once()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -115,9 +117,16 @@ def _system_text(error: OSError) -> str:
     return f"{error.strerror}: {paths}" if paths else f"{error.strerror}."
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):
-        _say("Warning", str(message))
+def _warnings_shown_once() -> "Callable[..., None]":
+    """Return what shows a warning for users, the first time that it is given; others are for programmers."""
+    shown = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, UserWarning) and str(message) not in shown:
+            shown.add(str(message))
+            _say("Warning", str(message))
+
+    return show
 
 
 def _say(label: str, text: str) -> None:

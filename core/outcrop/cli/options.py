@@ -90,15 +90,13 @@ def check_samples(models: "Sequence[Model]", data: "Data") -> None:
     Raises:
         InputError: It does not fit.
     """
-    from contextlib import closing
-
     import numpy as np
 
     from outcrop.data import batches
 
     for model in models:
-        with closing(batches(data, model, batch_size=1, order=np.zeros(1, dtype=np.int64))) as first:
-            next(first)
+        for _ in batches(data, model, batch_size=1, order=np.zeros(1, dtype=np.int64)):
+            pass
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
@@ -120,12 +118,12 @@ def _split_name(text: str) -> tuple[str | None, str]:
     """Return the name, where one is given, and the reference of ``[NAME=]REFERENCE``."""
     name, equals, reference = text.partition("=")
     # An '=' also stands in queries (timm:resnet18?seed=1) and may stand in file names.
-    if not equals or ":" in name or "?" in name or os.path.exists(text):
+    if not equals or ":" in name or "?" in name or os.path.exists(text.partition("?")[0]):
         return None, text
     if not name.strip():
         raise ParameterError(f"--model {text!r} has an empty name before '='; write NAME=REFERENCE, or no '='.")
     if "/" in name or os.sep in name:
-        if ":" not in reference and not os.path.exists(reference):
-            return None, text  # a path that holds an '='
-        raise ParameterError(f"The name {name!r} in --model {text!r} holds a slash; choose a name without.")
+        raise ParameterError(
+            f"There is no file {text!r}; and if {name!r} in --model {text!r} is meant as a name: a name holds no slash."
+        )
     return name, reference

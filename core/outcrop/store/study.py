@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from outcrop.analysis.context import Context
 from outcrop.analysis.provenance import Provenance, environment
 from outcrop.analysis.run import make_parameters, run_analysis
-from outcrop.errors import AnalysisError, StudyError, StudyLockedError
+from outcrop.errors import AnalysisError, ParameterError, StudyError, StudyLockedError
 from outcrop.models.model import Model
 from outcrop.progress import Progress, silent
 from outcrop.store.activations import Activations
@@ -156,6 +156,8 @@ class Study:
             SchemaError: The analysis returned what its kinds do not allow.
         """
         self._check_writable()
+        if seed < 0:
+            raise ParameterError(f"The seed is {seed}; expected a whole number, 0 or above.")
         return self._run(analysis, models, data, layers, parameters or {}, seed, ())
 
     def _run(

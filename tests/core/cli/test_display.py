@@ -1,11 +1,12 @@
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from outcrop.cli.display import progress, rate_text, show_json, show_table, size_text
-from outcrop.cli.options import parse_parameters
+from outcrop.cli.options import _split_name, parse_parameters
 from outcrop.errors import ParameterError
 
 
@@ -90,3 +91,16 @@ def test_parameters_are_pairs() -> None:
     assert parse_parameters(["a=1", "b = x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(ParameterError, match="-p takes name=value; got 'passes'"):
         parse_parameters(["passes"])
+
+
+def test_a_name_stands_before_a_reference_and_an_equals_sign_may_stand_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _split_name("mine=timm:resnet18?seed=1") == ("mine", "timm:resnet18?seed=1")
+    assert _split_name("timm:resnet18?seed=1") == (None, "timm:resnet18?seed=1")
+    monkeypatch.chdir(tmp_path)
+    Path("seed=1").mkdir()
+    Path("seed=1/net.onnx").touch()
+    assert _split_name("seed=1/net.onnx") == (None, "seed=1/net.onnx")
+    assert _split_name("seed=1/net.onnx?mean=0,0,0") == (None, "seed=1/net.onnx?mean=0,0,0")
+    assert _split_name("a=seed=1/net.onnx") == ("a", "seed=1/net.onnx")

@@ -134,9 +134,12 @@ def test_layers_are_listed_with_kinds_shapes_and_bytes(outcrop_command: Command,
         (("capture", "--model", "={onnx}", "--data", "{photos}", "--study", "{new}"), "has an empty name before '='"),
         (
             ("capture", "--model", "a/b={onnx}", "--data", "{photos}", "--study", "{new}"),
-            "The name 'a/b' in --model 'a/b=",
+            "and if 'a/b' in --model 'a/b=",
         ),
-        (("capture", "--model", "a/b=c/net.onnx", "--data", "{photos}", "--study", "{new}"), "a/b=c/net.onnx"),
+        (
+            ("capture", "--model", "a/b=c/net.onnx", "--data", "{photos}", "--study", "{new}"),
+            "There is no file 'a/b=c/net.onnx'; and if 'a/b' in",
+        ),
         (("results", "{new}"), "No study at"),
         (("report", "{new}"), "No study at"),
         (("schemas", "pairwize"), "Did you mean 'pairwise'"),
@@ -239,6 +242,26 @@ def test_errors_of_the_system_at_a_users_path_are_one_line(
     assert len(answer.err.splitlines()) == 1
     assert answer.err.startswith("Error: ")
     assert "file.txt" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (PermissionError(13, "Permission denied", "/a/s.zarr"), "Permission denied: /a/s.zarr"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), "Invalid cross-device link: a -> b"),
+        (OSError("the bucket is gone"), "OSError: the bucket is gone"),
+    ],
+)
+def test_every_error_of_the_system_says_what_and_where(
+    outcrop_command: Command, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("outcrop.open", fail)
+    answer = outcrop_command("results", "s.zarr")
+    assert (answer.code, answer.out, answer.err) == (1, "", f"Error: {words}\n")
 
 
 def test_a_failing_analysis_is_one_line_that_names_it_and_its_error(

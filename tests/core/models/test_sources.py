@@ -30,10 +30,21 @@ def test_a_module_stays_where_it_is_and_is_not_copied():
     assert load_model(nn.Conv2d(3, 2, 3), input_shape=(3, 8, 8)).inputs[0].shape == (3, 8, 8)
 
 
-def test_a_loaded_model_is_returned_as_it_is_and_can_be_renamed():
-    model = load_model(nn.Linear(4, 2))
+def test_a_loaded_model_is_returned_as_it_is_and_renamed_in_a_copy():
+    model = load_model(nn.Linear(4, 2), name="first")
     assert load_model(model) is model
-    assert load_model(model, name="other").name == "other"
+    assert load_model(model, name="first") is model
+    renamed = load_model(model, name="other")
+    assert (renamed.name, model.name) == ("other", "first")
+    assert renamed.network is model.network
+    assert renamed.fingerprint == model.fingerprint
+    assert renamed.layers == model.layers
+
+
+def test_a_plugin_that_hands_out_one_model_many_times_keeps_its_name():
+    shared = TorchModel(nn.Linear(2, 2), name="shared")
+    assert _of_plugin("their", lambda _: shared)("net", "mine", "auto").name == "mine"
+    assert shared.name == "shared"
 
 
 def test_an_onnx_model_loads_from_an_object_a_path_and_a_reference(tmp_path):

@@ -279,6 +279,8 @@ def test_unknown_parameters_and_wrong_values_are_refused_before_anything_runs(
         study.run("blocks", models=[model], data=data, parameters={"batchsize": 3})
     with pytest.raises(ParameterError, match="Parameter 'batch_size' of 'blocks': input should be a valid integer"):
         study.run("blocks", models=[model], data=data, parameters={"batch_size": "many"})
+    with pytest.raises(ParameterError, match="The seed is -1; expected a whole number, 0 or above"):
+        study.run("blocks", models=[model], data=data, seed=-1)
     assert "results" not in study.root
 
 
