@@ -195,8 +195,9 @@ def test_an_unexpected_error_on_one_sample_is_noticed() -> None:
         def run(self, context: Context, parameters: Parameters) -> xr.Dataset:
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(AnalysisError, match="'share' .*failed: ZeroDivisionError") as caught:
         suite(Careless).test_a_single_sample_gives_a_valid_result_or_a_readable_error()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_a_constant_layer_that_is_not_reported_is_noticed() -> None:

@@ -63,7 +63,9 @@ def read_result(root: zarr.Group, location: str, analysis: str, run: str | None 
     group: zarr.Group = root[path]  # type: ignore[assignment] # a Group
     leaves = {}
     for leaf in sorted(group.group_keys()):
-        dataset = xr.open_zarr(location, group=f"{path}/{leaf}", chunks=None, consolidated=False)
+        stored = xr.open_zarr(location, group=f"{path}/{leaf}", chunks=None, consolidated=False)
+        # A folder lists its files in any order; a result shows its variables in one.
+        dataset = stored[sorted(map(str, stored.data_vars))]
         leaves[leaf] = _checked(dataset, f"{location}/{path}/{leaf}")
     tree = xr.DataTree.from_dict(leaves)
     tree.attrs = {_STAMP: group.attrs[_STAMP]}
