@@ -5,6 +5,7 @@ Forward hooks follow the modules, and a ``TorchFunctionMode`` sees the functions
 before a later in-place operation can alter it.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -29,7 +30,7 @@ class Frame(NamedTuple):
     note: Any
 
 
-class Execution(TorchFunctionMode):
+class Execution(TorchFunctionMode, ABC):
     """One watched run of a network; what is done with the values is up to the subclass."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -57,13 +58,13 @@ class Execution(TorchFunctionMode):
         """Return a note on the arguments of a module or function, made before it runs."""
         return None
 
+    @abstractmethod
     def operation_value(self, key: Key, operation: str, value: Tensor, note: Any, /) -> None:
         """Take a value that a function has returned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def module_value(self, key: Key, frame: Frame, position: int, value: Tensor, /) -> None:
         """Take a value that a module has returned, the ``position``-th of its tensors."""
-        raise NotImplementedError
 
     def next_key(self, name: str) -> Key:
         """Return the name with how many times it has occurred before."""
