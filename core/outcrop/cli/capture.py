@@ -38,14 +38,15 @@ def command(
     """Store activations of models over data in a study. Run it again to continue after an interruption."""
     import outcrop
     from outcrop.models import select_layers
-    from outcrop.store.plan import capture_bytes, check_space
+    from outcrop.store.plan import capture_bytes, check_space, stored_bytes
 
     # What can be refused is refused before a study is made or anything is captured.
     models = load_models(references, device)
     chosen = [(model, select_layers(model, selection)) for model in models]
     data = load_samples(data_reference, limit, strict)
     check_samples(models, data)
-    check_space(location, [layer for _, layers in chosen for layer in layers], len(data))
+    stored = sum(stored_bytes(location, model, layers, data) for model, layers in chosen)
+    check_space(location, [layer for _, layers in chosen for layer in layers], len(data), stored=stored)
     study = outcrop.open(location, mode="a", progress=progress)
     rows: list[dict[str, Any]] = []
     for model, layers in chosen:

@@ -94,12 +94,13 @@ def _keep(
     batch_size: int,
 ) -> str:
     """Store the activations that are to be analysed where asked or where they are small, and say what was done."""
-    from outcrop.store.plan import capture_bytes, check_space, fits_automatically
+    from outcrop.store.plan import capture_bytes, check_space, fits_automatically, stored_bytes
 
     sizes = [capture_bytes(layers, len(data)) for _, layers in chosen]
     if keep == "never" or (keep == "auto" and not fits_automatically(study.location, sizes)):
         return f"Activations: {size_text(sum(sizes))}, streamed and not kept (--keep-activations always keeps them)"
-    check_space(study.location, [layer for _, layers in chosen for layer in layers], len(data))
+    stored = sum(stored_bytes(study.location, model, layers, data) for model, layers in chosen)
+    check_space(study.location, [layer for _, layers in chosen for layer in layers], len(data), stored=stored)
     for model, _ in chosen:
         study.capture(model, data, layers=selection, batch_size=batch_size)
     return f"Activations: {size_text(sum(sizes))}, kept in the study"

@@ -3,11 +3,16 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outcrop.capture.source import bytes_per_sample
 from outcrop.errors import StudyError
-from outcrop.models.model import Layer
+from outcrop.models.model import Layer, Model
 from outcrop.store.layout import is_remote
+from outcrop.store.ledger import identify
+
+if TYPE_CHECKING:
+    from outcrop.data.dataset import Data
 
 AUTOMATIC_BYTES = 2_000_000_000
 """Activations of a run are kept without being asked for up to this size."""
@@ -28,14 +33,37 @@ def free_bytes(location: str) -> int | None:
     return shutil.disk_usage(folder).free
 
 
-def check_space(location: str, layers: Sequence[Layer], samples: int) -> int:
+def stored_bytes(location: str, model: Model, layers: Sequence[Layer], data: "Data") -> int:
+    """Return the bytes of these layers that a study already holds; 0 where there is no study yet.
+
+    Raises:
+        StudyError: Something else than a study is there.
+    """
+    from outcrop.store.study import Study
+
+    if not is_remote(location) and not Path(location).exists():
+        return 0
+    node = identify(model, data).node
+    for capture in Study(location, mode="r").activations.captures():
+        if capture.node == node:
+            return sum(bytes_per_sample(layer) * capture.committed(layer.name) for layer in layers)
+    return 0
+
+
+def check_space(location: str, layers: Sequence[Layer], samples: int, *, stored: int = 0) -> int:
     """Return the bytes that a capture takes.
+
+    Args:
+        location: Of the study.
+        layers: Of all models.
+        samples: Number of samples.
+        stored: Bytes of them that the study already holds, and that need no more room.
 
     Raises:
         StudyError: More than is free.
     """
     size, free = capture_bytes(layers, samples), free_bytes(location)
-    if free is not None and size > free:
+    if free is not None and size - stored > free:
         raise StudyError(
             f"{len(layers)} layers of {samples} samples take {size / 1e9:.1f} GB; "
             f"{free / 1e9:.1f} GB are free at {location}. "

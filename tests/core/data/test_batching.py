@@ -33,10 +33,10 @@ class Taker(Model):
         return "taker"
 
     def visit(self, inputs, layers, visitor):
-        raise NotImplementedError
+        raise AssertionError("batches are assembled here, never run")
 
     def forward(self, inputs):
-        raise NotImplementedError
+        raise AssertionError("batches are assembled here, never run")
 
 
 TAKES_IMAGES = Taker(transform=to_tensor)

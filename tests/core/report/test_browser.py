@@ -39,7 +39,7 @@ def browser(tmp_path_factory):
         message = "Chromium and chromedriver are needed to look at the report; neither may be missing in CI."
         if os.environ.get("CI"):
             pytest.fail(message)
-        pytest.skip(message)
+        pytest.skip(message)  # A stranger's machine may have no browser; in CI this is a failure.
     options = Options()
     options.binary_location = chromium
     for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,7 +7,9 @@ import pytest
 
 from outcrop.errors import StudyError
 from outcrop.models.model import Layer
-from outcrop.store.plan import AUTOMATIC_BYTES, capture_bytes, check_space, fits_automatically, free_bytes
+from outcrop.store.plan import AUTOMATIC_BYTES, capture_bytes, check_space, fits_automatically, free_bytes, stored_bytes
+from outcrop.store.study import Study
+from outcrop.testing import ArrayModel, IndexData
 
 
 def layer(*shape: int, dtype: str = "float32") -> Layer:
@@ -53,3 +56,22 @@ def test_small_activations_are_kept_unless_half_of_the_disk_would_go(tmp_path: P
     free.free -= 2
     assert not fits_automatically(location, [AUTOMATIC_BYTES])
     assert fits_automatically("s3://bucket/s.zarr", [AUTOMATIC_BYTES])
+
+
+def test_what_a_study_holds_needs_no_more_room(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData, free: SimpleNamespace
+) -> None:
+    study = open_study()
+    location = study.location
+    assert stored_bytes(location, model, model.layers, data) == 0
+    study.capture(model, data, layers="block")
+    stored = stored_bytes(location, model, model.layers, data)
+    assert stored == 20 * (4 + 3) * 4
+    free.free = 20 * 2 * 3 * 3 * 4
+    assert check_space(location, model.layers, 20, stored=stored) == free.free + stored
+    with pytest.raises(StudyError, match="are free at"):
+        check_space(location, model.layers, 20)
+
+
+def test_a_study_that_is_not_there_holds_nothing(tmp_path: Path, model: ArrayModel, data: IndexData) -> None:
+    assert stored_bytes(str(tmp_path / "none.zarr"), model, model.layers, data) == 0

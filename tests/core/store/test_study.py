@@ -29,6 +29,23 @@ OpenStudy = Callable[..., Study]
 MakeModel = Callable[..., ArrayModel]
 
 
+class Interrupting(ArrayModel):
+    """Is interrupted at one of its batches, once."""
+
+    batches_left: int
+
+    def visit(self, *arguments: object) -> None:
+        self.batches_left -= 1
+        if self.batches_left == 0:
+            raise KeyboardInterrupt
+        super().visit(*arguments)  # type: ignore[arg-type] # passed on as they came
+
+
+def interrupt(model: ArrayModel, *, at: int) -> None:
+    model.__class__ = Interrupting
+    vars(model)["batches_left"] = at
+
+
 def values_of(model: ArrayModel, layer: str, samples: int = 20) -> np.ndarray:
     kept: list[np.ndarray] = []
     model.visit({"sample": torch.arange(samples)}, [layer], lambda _, values: kept.append(values.numpy().copy()))
@@ -91,19 +108,10 @@ def test_other_weights_make_another_capture_and_each_can_be_named(
 def test_a_capture_that_is_interrupted_continues_to_identical_bytes(
     tmp_path: Path, model: ArrayModel, data: IndexData
 ) -> None:
-    class Interrupting(ArrayModel):
-        calls = 0
-
-        def visit(self, *arguments: object) -> None:
-            Interrupting.calls += 1
-            if Interrupting.calls == 3:
-                raise KeyboardInterrupt
-            super().visit(*arguments)  # type: ignore[arg-type] # passed on as they came
-
     whole = outcrop.open(tmp_path / "whole.zarr", mode="a")
     whole.capture(model, data, layers="all", batch_size=6)
     broken = outcrop.open(tmp_path / "broken.zarr", mode="a")
-    model.__class__ = Interrupting
+    interrupt(model, at=3)
     with pytest.raises(KeyboardInterrupt):
         broken.capture(model, data, layers="all", batch_size=6)
     capture = broken.activations["net"]
@@ -252,17 +260,8 @@ def test_models_that_cannot_be_compared_are_refused(
 
 
 def test_an_unfinished_capture_is_not_analysed(open_study: OpenStudy, model: ArrayModel, data: IndexData) -> None:
-    class Interrupting(ArrayModel):
-        calls = 0
-
-        def visit(self, *arguments: object) -> None:
-            Interrupting.calls += 1
-            if Interrupting.calls == 2:
-                raise KeyboardInterrupt
-            super().visit(*arguments)  # type: ignore[arg-type] # passed on as they came
-
     study = open_study()
-    model.__class__ = Interrupting
+    interrupt(model, at=2)
     with pytest.raises(KeyboardInterrupt):
         study.capture(model, data, layers="all", batch_size=8)
     with pytest.raises(
@@ -434,16 +433,7 @@ def test_values_of_another_shape_than_listed_are_refused_and_not_broadcast(open_
 def test_an_interrupted_first_capture_is_seen_by_plain_xarray(
     open_study: OpenStudy, tmp_path: Path, data: IndexData, model: ArrayModel
 ) -> None:
-    class Interrupting(ArrayModel):
-        calls = 0
-
-        def visit(self, *arguments: object) -> None:
-            Interrupting.calls += 1
-            if Interrupting.calls == 2:
-                raise KeyboardInterrupt
-            super().visit(*arguments)  # type: ignore[arg-type] # passed on as they came
-
-    model.__class__ = Interrupting
+    interrupt(model, at=2)
     with pytest.raises(KeyboardInterrupt):
         open_study().capture(model, data, layers="all", batch_size=8)
     tree = xr.open_datatree(tmp_path / "s.zarr", engine="zarr")
