@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from outcrop.models.selection import Selection, select_layers
     from outcrop.models.sources import load_model, model_schemes
     from outcrop.models.torch_ import RandomWeightsWarning, TorchModel
+    from outcrop.models.watched import UnseenOperationsWarning
 
 _HOMES = {
     "InputSpec": "model",
@@ -22,6 +23,7 @@ _HOMES = {
     "RandomWeightsWarning": "torch_",
     "Selection": "selection",
     "TorchModel": "torch_",
+    "UnseenOperationsWarning": "watched",
     "Visitor": "model",
     "load_model": "sources",
     "model_schemes": "sources",
@@ -38,6 +40,7 @@ __all__ = [
     "RandomWeightsWarning",
     "Selection",
     "TorchModel",
+    "UnseenOperationsWarning",
     "Visitor",
     "load_model",
     "model_schemes",

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 _NAMED = re.compile(r"Block|Bottleneck|Layer|Residual")
@@ -32,7 +32,7 @@ def blocks_among(containers: Iterable[Container]) -> frozenset[str]:
 
     A candidate has two of three signs: it, or another of its class, is residual; its class is called a block,
     bottleneck or layer; there are several of its class. One that holds several candidates of one class is a stage and
-    no block; of the rest, the outermost.
+    no block, unless it alone is residual: a dense block hands on what its layers add to. Of the rest, the outermost.
     """
     known = tuple(containers)
     residual = {container.kind for container in known if container.residual}
@@ -44,17 +44,21 @@ def blocks_among(containers: Iterable[Container]) -> frozenset[str]:
         for container in known
         if (container.kind in residual) + _is_named(container.class_name) + (len(paths[container.kind]) > 1) >= 2
     }
-    return _outermost_without_stages(candidates)
+    joining = {container.path for container in known if container.residual}
+    return _outermost_without_stages(candidates, joining, residual)
 
 
 def _is_named(class_name: str) -> bool:
     return _NAMED.search(class_name) is not None and _MISNAMED.search(class_name) is None
 
 
-def _outermost_without_stages(candidates: Mapping[str, object]) -> frozenset[str]:
+def _outermost_without_stages(
+    candidates: Mapping[str, object], joining: Collection[str], residual: Set[object]
+) -> frozenset[str]:
     kept: dict[str, object] = {}
     for path in sorted(candidates, key=lambda path: -path.count(".")):
         inner = Counter(kind for other, kind in kept.items() if other.startswith(path + "."))
-        if not inner or max(inner.values()) == 1:
+        alone = path in joining and residual.isdisjoint(inner)
+        if not inner or max(inner.values()) == 1 or alone:
             kept[path] = candidates[path]
     return frozenset(path for path in kept if not any(path.startswith(other + ".") for other in kept))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from outcrop.models.execution import Execution, Frame, Key
-from outcrop.models.kinds import function_kind, module_kind
+from outcrop.models.execution import Execution, Frame, Key, Watch
+from outcrop.models.kinds import class_name, function_kind, module_kind
 from outcrop.models.model import LayerKind
 
 
@@ -62,11 +62,17 @@ class _Note(NamedTuple):
 
 
 class Discovery(Execution):
-    """A watched run that lists the values; equal tensors (same object, same version) are one value."""
+    """A watched run that lists the values; equal tensors (same object, same version) are one value.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(network)
+    Attributes:
+        values: In execution order.
+        vectorised: Names of operations inside ``torch.vmap``, where a value shows one sample instead of the batch.
+    """
+
+    def __init__(self, network: nn.Module, watch: Watch) -> None:
+        super().__init__(network, watch)
         self.values: list[Value] = []
+        self.vectorised: set[str] = set()
         self._seen: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
 
     def add_input(self, name: str, tensor: Tensor) -> None:
@@ -82,6 +88,8 @@ class Discovery(Execution):
 
     def operation_value(self, key: Key, operation: str, value: Tensor, note: _Note, /) -> None:
         """Take a value that a function has returned."""
+        if torch._C._functorch.is_batchedtensor(value):
+            self.vectorised.add(key[0])
         known = self._find(value)
         if known is None:
             self._add(key, value, operation, function_kind(operation), note)
@@ -93,7 +101,7 @@ class Discovery(Execution):
         note: _Note = frame.note
         known = self._find(value)
         if known is None:
-            made = self._add(key, value, type(frame.module).__name__, module_kind(frame.module), note)
+            made = self._add(key, value, class_name(frame.module), module_kind(frame.module), note)
             made.from_module = True
             known = made.index
         else:

@@ -8,14 +8,17 @@ before a later in-place operation can alter it.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from outcrop.models.attention import MAP, attention_weights, multi_head_weights
 from outcrop.models.kinds import IGNORED_OPERATIONS, hides_its_operations, operation_name
+from outcrop.models.module_hooks import module_hooks
 
 Key = tuple[str, int]
 """Raw name of a value (module path or ``<module path>.<function>``, then the place in a tuple) and its occurrence."""
@@ -30,29 +33,38 @@ class Frame(NamedTuple):
     note: Any
 
 
+class Watch(NamedTuple):
+    """What is seen of a run beside the outputs of modules.
+
+    Attributes:
+        functions: The functions that modules call.
+        attention_maps: The weights of fused attention, which are computed for it.
+    """
+
+    functions: bool = True
+    attention_maps: bool = False
+
+
 class Execution(TorchFunctionMode, ABC):
     """One watched run of a network; what is done with the values is up to the subclass."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, watch: Watch) -> None:
         super().__init__()
         self.network = network
+        self.watch = watch
         self.frames: list[Frame] = []
         self._counts: Counter[str] = Counter()
         self._busy = False
 
     def run(self, arguments: Sequence[Tensor], keywords: Mapping[str, Tensor]) -> Any:
         """Return the output of the network; all hooks are removed afterwards, also upon errors."""
-        handles = []
-        try:
-            for path, module in self.network.named_modules():
-                hides = hides_its_operations(module)
-                handles.append(module.register_forward_pre_hook(partial(self._enter, path, hides), with_kwargs=True))
-                handles.append(module.register_forward_hook(self._leave))
-            with torch.no_grad(), self:
-                return self.network(*arguments, **keywords)
-        finally:
-            for handle in handles:
-                handle.remove()
+        functions = self if self.watch.functions else nullcontext()
+        with module_hooks(self.network, self._enter, self._leave), torch.no_grad(), functions:
+            return self.network(*arguments, **keywords)
+
+    def wants(self, _key: Key, /) -> bool:
+        """Return whether a value is of use, asked where it has to be computed for that alone."""
+        return True
 
     def prepare(self, _arguments: Sequence[Any], _keywords: Mapping[str, Any], /) -> Any:
         """Return a note on the arguments of a module or function, made before it runs."""
@@ -76,26 +88,44 @@ class Execution(TorchFunctionMode, ABC):
     ) -> Any:
         # The mode is off while this method runs; only the hooks below are called with the mode on.
         kwargs = kwargs or {}
-        if self._busy or not self.frames or any(frame.hides for frame in self.frames):
+        if self._busy or not self.frames:
             return function(*args, **kwargs)
+        if any(frame.hides for frame in self.frames):
+            return self._hidden(function, args, kwargs)
         operation = operation_name(function)
         if operation in IGNORED_OPERATIONS:
             return function(*args, **kwargs)
         note = self.prepare(args, kwargs)
+        if self.watch.attention_maps and function is functional.scaled_dot_product_attention:
+            key = self._operation_key(MAP)
+            if self.wants(key):
+                self.operation_value(key, MAP, attention_weights(*args, **kwargs), note)
         result = function(*args, **kwargs)
         if isinstance(result, Tensor | tuple):
-            path = self.frames[-1].path
-            name = f"{path}.{operation}" if path else operation
             for suffix, value in named_tensors(result):
-                self.operation_value(self.next_key(name + suffix), operation, value, note)
+                self.operation_value(self._operation_key(operation + suffix), operation, value, note)
         return result
 
-    def _enter(self, path: str, hides: bool, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _hidden(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a function returns that is a part of how a module works."""
+        own = self.watch.attention_maps and function is functional.multi_head_attention_forward
+        if not own or any(frame.hides for frame in self.frames[:-1]):
+            return function(*args, **kwargs)
+        key = self._operation_key(MAP)
+        if self.wants(key):
+            self.operation_value(key, MAP, multi_head_weights(args, kwargs), self.prepare(args, kwargs))
+        return function(*args, **kwargs)
+
+    def _operation_key(self, operation: str) -> Key:
+        path = self.frames[-1].path
+        return self.next_key(f"{path}.{operation}" if path else operation)
+
+    def _enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._busy = True
-        self.frames.append(Frame(path, module, hides, self.prepare(args, kwargs)))
+        self.frames.append(Frame(path, module, hides_its_operations(module), self.prepare(args, kwargs)))
         self._busy = False
 
-    def _leave(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+    def _leave(self, _module: nn.Module, output: Any) -> None:
         self._busy = True
         frame = self.frames.pop()
         if not any(outer.hides for outer in self.frames):

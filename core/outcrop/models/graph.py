@@ -82,6 +82,14 @@ class Graph:
                 )
 
     @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, those in files beside the model included."""
+        return sum(
+            elements(tensor) * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+            for tensor in self.initializers.values()
+        )
+
+    @cached_property
     def consumers(self) -> dict[str, list[int]]:
         """Positions of the nodes that take a value."""
         found: dict[str, list[int]] = {}
@@ -105,6 +113,8 @@ class Graph:
             if node.op_type in _RANDOM:
                 depends = max(depends, Dependence.SHAPE)
             found.update((name, depends) for name in node.output if name)
+            if node.op_type == "Dropout":  # the mask, which keeps everything unless the network is trained
+                found.update((name, min(depends, Dependence.SHAPE)) for name in node.output[1:] if name)
         return found
 
     def depends_on_data(self, name: str) -> bool:

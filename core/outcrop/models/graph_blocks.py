@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from outcrop.models.activations import is_activation
 from outcrop.models.block_rule import Container, blocks_among
 from outcrop.models.graph import FLOAT_TYPES, Dependence, Graph, ValueType
-from outcrop.models.graph_roles import function_kind, node_kind
+from outcrop.models.graph_roles import REARRANGING, function_kind, node_kind
 from outcrop.models.graph_scopes import Scope, containers_of
 
 _SEQUENCE = "torch.nn.modules.container.Sequential"
@@ -87,7 +87,7 @@ def _alike(children: Mapping[str, set[str]]) -> dict[str, object]:
         if all(name.isdecimal() for name in names):
             found[path] = _SEQUENCE
             continue
-        place = re.sub(r"\d+", "#", path)
+        place = re.sub(r"\d+[a-z]?(?=\.|$)|\d+", "#", path)  # inception4b too
         whole = next((other for other in largest[place] if names <= other), None)
         if whole is None:
             whole = frozenset(names)
@@ -119,6 +119,8 @@ def _is_residual(
         several = sum(graph.depends_on_data(other) for other in graph.nodes[index].input) > 1
         return several and holding[-1:] == [path]
 
+    while (node := graph.nodes[graph.producer[value]]).op_type in REARRANGING and node.input[0] in graph.producer:
+        value = node.input[0]  # as a shuffle of channels does
     if joined_here(value):
         return True
     return _passes_on(graph, graph.producer[value], scopes, shapes) and any(

@@ -1,4 +1,7 @@
-"""The layers of an ONNX graph: every floating-point value that depends on the samples and has their dimension."""
+"""The layers of an ONNX graph: every floating-point value that depends on the samples and has their dimension.
+
+Quantised values count as the floats that they stand for.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +11,11 @@ import onnx
 from outcrop.errors import ModelLoadError
 from outcrop.models.graph import FLOAT_TYPES, Graph, ValueType
 from outcrop.models.graph_blocks import module_blocks
+from outcrop.models.graph_dimensions import dimension_names
 from outcrop.models.graph_kinds import Roles
 from outcrop.models.graph_names import name_values
-from outcrop.models.graph_roles import dimension_names, residual_outputs
+from outcrop.models.graph_quantised import Quantised, computed_by, quantised_values
+from outcrop.models.graph_roles import residual_outputs
 from outcrop.models.graph_scopes import module_outputs, read_scopes
 from outcrop.models.model import InputSpec, Layer, LayerKind
 
@@ -63,12 +68,14 @@ class GraphLayers:
         values: Name of the graph's value, by layer name.
         aliases: Layer name, by other names: of values, nodes, module paths.
         types: Types of all values; the sample dimension is open.
+        quantised: What the integers of quantised layers stand for, by value.
     """
 
     layers: tuple[Layer, ...]
     values: dict[str, str]
     aliases: dict[str, str]
     types: dict[str, ValueType]
+    quantised: dict[str, Quantised]
 
 
 def read_inputs(graph: Graph) -> tuple[GraphInput, ...]:
@@ -140,17 +147,22 @@ def read_layers(
     fixed = fixed_batch_size(inputs)
     batch_sizes = (fixed,) if fixed is not None else (2, 3)
     tables = [_types_at(graph, concrete_sizes(inputs, size, image_size), probe) for size in batch_sizes]
+    # Lengths and image sizes that are open were made up here; any may come.
+    resizable = any(not isinstance(size, int) for given in inputs for size in given.sizes[1:])
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, ValueType] = {}
     for name, first in tables[0].items():
         both = [table[name].shape if name in table else None for table in tables]
-        types[name] = ValueType(first.element_type, _common_shape(both))
+        types[name] = ValueType(first.element_type, _common_shape(both, all_open=resizable))
         sample_shape = _sample_shape(both, batch_sizes)
-        if sample_shape is not None and first.element_type in FLOAT_TYPES and graph.depends_on_data(name):
+        if sample_shape is not None and graph.depends_on_data(name):
             shapes[name] = sample_shape
-    values = [given.name for given in inputs if given.name in shapes]
-    values += [name for node in graph.nodes for name in node.output if name in shapes]
-    return _assemble(graph, inputs, values, shapes, types)
+    quantised = quantised_values(graph, types)
+    names = [given.name for given in inputs] + [name for node in graph.nodes for name in node.output]
+    values = [
+        name for name in names if name in shapes and (types[name].element_type in FLOAT_TYPES or name in quantised)
+    ]
+    return _assemble(graph, inputs, values, shapes, types, quantised)
 
 
 def _assemble(
@@ -159,11 +171,12 @@ def _assemble(
     values: list[str],
     shapes: dict[str, tuple[int, ...]],
     types: dict[str, ValueType],
+    quantised: dict[str, Quantised],
 ) -> GraphLayers:
     scopes = read_scopes(graph)
     outputs = module_outputs(graph, values, scopes)
     paths = module_blocks(graph, outputs, scopes, shapes, types)
-    blocks = paths.keys() if any(scopes) else residual_outputs(graph, shapes) & shapes.keys()
+    blocks = paths.keys() if any(scopes) else residual_outputs(graph, shapes) & set(values)
     names = name_values(graph, values, paths, scopes, outputs, shapes)
     roles = Roles(graph, shapes, scopes, outputs)
     channels_last = {given.name: given.channels_last for given in inputs if given.channels_last is not None}
@@ -178,15 +191,16 @@ def _assemble(
                 kind=_kind(graph, value, blocks, roles, names.functions.get(value)),
                 index=len(layers),
                 shape=shapes[value],
-                dtype=FLOAT_TYPES[types[value].element_type],
-                operation=_operation(value, node, roles, names.functions.get(value)),
+                dtype=quantised[value].dtype if value in quantised else FLOAT_TYPES[types[value].element_type],
+                operation=_operation(graph, value, node, roles, names.functions.get(value)),
                 dims=dims[value],
             )
         )
     aliases = {alias: names.layers[value] for alias, value in names.aliases.items()}
     if len(inputs) == 1 and inputs[0].name in names.layers:
         aliases.setdefault("input", names.layers[inputs[0].name])
-    return GraphLayers(tuple(layers), {name: value for value, name in names.layers.items()}, aliases, types)
+    layer_values = {name: value for value, name in names.layers.items()}
+    return GraphLayers(tuple(layers), layer_values, aliases, types, quantised)
 
 
 def _kind(graph: Graph, value: str, blocks: Collection[str], roles: Roles, function: str | None) -> LayerKind:
@@ -197,10 +211,13 @@ def _kind(graph: Graph, value: str, blocks: Collection[str], roles: Roles, funct
     return "output" if value in graph.outputs else roles.kind(value, function)
 
 
-def _operation(value: str, node: onnx.NodeProto | None, roles: Roles, function: str | None) -> str:
+def _operation(graph: Graph, value: str, node: onnx.NodeProto | None, roles: Roles, function: str | None) -> str:
     if node is None:
         return "Input"
-    return f"{node.op_type}+BatchNormalization" if roles.is_folded(value) else function or node.op_type
+    if roles.is_folded(value):
+        return f"{node.op_type}+BatchNormalization"
+    source = computed_by(graph, node)
+    return function or (node.op_type if source is node else f"{source.op_type}+{node.op_type}")
 
 
 def _types_at(graph: Graph, sizes: Mapping[str, Sequence[int]], probe: Probe) -> dict[str, ValueType]:
@@ -220,11 +237,13 @@ def _is_known(shape: tuple[int | None, ...] | None) -> bool:
     return shape is not None and None not in shape
 
 
-def _common_shape(shapes: Sequence[tuple[int | None, ...] | None]) -> tuple[int | None, ...] | None:
-    """Return a shape with open sizes wherever the given ones differ, or None where ranks do."""
+def _common_shape(shapes: Sequence[tuple[int | None, ...] | None], *, all_open: bool) -> tuple[int | None, ...] | None:
+    """Return a shape with open sizes wherever the given ones differ or anywhere, or None where ranks do."""
     first = shapes[0]
     if first is None or any(shape is None or len(shape) != len(first) for shape in shapes):
         return None
+    if all_open:
+        return (None,) * len(first)
     known = [shape for shape in shapes if shape is not None]
     return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*known, strict=True))
 

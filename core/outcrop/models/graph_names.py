@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from math import prod
 
 from outcrop.models.graph import Graph
+from outcrop.models.graph_roles import REARRANGING
 from outcrop.models.graph_scopes import Scope, containers_of, scope_of
 from outcrop.models.kinds import IGNORED_OPERATIONS
-
-_REARRANGING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split", "Identity"})
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _flattens(graph: Graph, value: str, scope: Scope, shapes: Mapping[str, tuple
 
 def _rearranges(graph: Graph, value: str, scope: Scope) -> bool:
     """Return whether a function only moves or selects values, so that no torch layer is called after it."""
-    return scope.function in IGNORED_OPERATIONS or graph.nodes[graph.producer[value]].op_type in _REARRANGING
+    return scope.function in IGNORED_OPERATIONS or graph.nodes[graph.producer[value]].op_type in REARRANGING
 
 
 def _own_name(graph: Graph, value: str) -> str:

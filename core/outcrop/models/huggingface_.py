@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-OPTIONS = ("pretrained", "seed", "length")
+OPTIONS = ("pretrained", "seed", "length", "attention_maps")
 _LENGTH = 128
 
 
@@ -27,7 +27,8 @@ def load_huggingface(reference: str, *, name: str | None = None, device: str = "
 
     Args:
         reference: A name on the hub or a local folder; ``?length=64`` states the number of tokens of one sample
-            (128 by default), ``?pretrained=false`` gives random weights (with ``&seed=0``).
+            (128 by default), ``?pretrained=false`` gives random weights (with ``&seed=0``), and
+            ``?attention_maps=true`` layers of what fused attention computes and never writes down.
         name: Short name; by default the last part of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -67,6 +68,7 @@ def load_huggingface(reference: str, *, name: str | None = None, device: str = "
         keywords=True,
         device=device,
         preprocessing=_preprocessing(parts.name, local=local) if images else None,
+        attention_maps=bool(parts.switch("attention_maps")),
     )
 
 

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from outcrop.models.activations import is_activation
+from outcrop.models.attention import MAP, MAP_DIMENSIONS
 from outcrop.models.model import LayerKind
 
 # Functions that only move, view, select or create values: what they return is not a layer of its own.
@@ -45,6 +47,7 @@ _MODULE_NAMES: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
     ("conv", re.compile(r"Conv(Transpose)?\d[dD](Same|Fast|Ws)?$|^Conv1D$")),
     ("linear", re.compile(r"Linear$")),
 )
+_FEATURES_LAST = frozenset(("Linear", "linear", "LayerNorm", "layer_norm", "RMSNorm", "rms_norm"))
 _PRODUCTS = frozenset(("matmul", "bmm", "baddbmm", "einsum"))
 _FUNCTIONS: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
     ("add", re.compile(r"^(add|sum_all)$")),
@@ -91,7 +94,12 @@ def module_kind(module: nn.Module) -> LayerKind:
     for kind, types in _MODULE_TYPES:
         if isinstance(module, types):
             return kind
-    return class_kind(type(module).__name__)
+    return class_kind(class_name(module))
+
+
+def class_name(module: nn.Module) -> str:
+    """Return the name of a module's class, for TorchScript that of the class it was made from."""
+    return str(module.original_name) if isinstance(module, torch.jit.ScriptModule) else type(module).__name__
 
 
 def class_kind(name: str) -> LayerKind:
@@ -111,8 +119,16 @@ def hides_its_operations(module: nn.Module) -> bool:
 
 
 def dimension_names(shape: tuple[int, ...], kind: LayerKind, operation: str) -> tuple[str, ...]:
-    """Return names for the dimensions of one sample; images with channels last are told by their square sides."""
+    """Return names for the dimensions of one sample; images with channels last are told by their square sides.
+
+    What works on the last dimension alone is no image with channels first, so windows, and heads that are normalised,
+    get numbers.
+    """
     numbered = tuple(f"dim_{position}" for position in range(1, len(shape) + 1))
+    if operation == MAP and kind == "attention" and len(shape) == 3:
+        return MAP_DIMENSIONS
+    if operation == "scaled_dot_product_attention" and len(shape) == 3:
+        return ("head", "token", "feature")
     if kind == "attention" and (len(shape) > 2 or operation in ("softmax", "matmul", "bmm", "baddbmm", "einsum")):
         return numbered
     if len(shape) == 1:
@@ -120,6 +136,7 @@ def dimension_names(shape: tuple[int, ...], kind: LayerKind, operation: str) -> 
     if len(shape) == 2:
         return ("channel", "x") if operation.endswith("1d") else ("token", "feature")
     if len(shape) == 3:
-        last = shape[0] == shape[1] and (shape[1] != shape[2] or operation in ("Linear", "LayerNorm"))
-        return ("y", "x", "channel") if last else ("channel", "y", "x")
+        if shape[0] == shape[1] and (shape[1] != shape[2] or operation in _FEATURES_LAST):
+            return ("y", "x", "channel")
+        return numbered if operation in _FEATURES_LAST else ("channel", "y", "x")
     return numbered

@@ -1,7 +1,7 @@
 """Turn the values that a torch network computes into its layers: named, in order, each with its sample dimension."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from outcrop.models.block_outputs import block_paths
 from outcrop.models.discovery import Owner, Value
 from outcrop.models.execution import Key
-from outcrop.models.kinds import dimension_names, joined_kind, module_kind
+from outcrop.models.kinds import class_name, dimension_names, joined_kind, module_kind
 from outcrop.models.model import Layer, LayerKind
 
 _REARRANGING = (nn.Identity, nn.modules.dropout._DropoutNd, nn.Unflatten)
@@ -78,6 +78,7 @@ def list_layers(two: Sequence[Value], three: Sequence[Value]) -> Listing:
     names = _unique_names([value for value, *_ in found])
     blocks = block_paths(two)
     layers: list[CapturedLayer] = []
+    named: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
     aliases: dict[str, str] = {}
     for index, (value, dimension, per_sample) in enumerate(found):
         key, kind, operation = _describe(value, blocks)
@@ -85,7 +86,8 @@ def list_layers(two: Sequence[Value], three: Sequence[Value]) -> Listing:
         shape = tuple(size for position, size in enumerate(value.shape) if position != dimension)
         if per_sample != 1:
             shape = (per_sample, *shape)
-        dims = dimension_names(shape, value.kind, operation)
+        dims = _dimensions(value, shape, operation, named)
+        named[value.index] = (shape, dims)
         layers.append(
             CapturedLayer(
                 Layer(name, kind, index, shape, value.dtype, operation, dims), value.keys[0], dimension, per_sample
@@ -141,7 +143,7 @@ def _describe(value: Value, blocks: Collection[str]) -> tuple[Key, LayerKind, st
     made = [owner for owner in value.owners if owner.made_here and not (value.from_module and _hands_on(owner))]
     key, kind, operation = value.keys[0], value.kind, value.operation
     if value.from_module and made and made[0].key != key:
-        operation = type(made[0].module).__name__
+        operation = class_name(made[0].module)
     block = next((owner for owner in made if owner.path in blocks and owner.position == 0), None)
     if block is not None:
         return block.key, "block", operation
@@ -155,6 +157,32 @@ def _describe(value: Value, blocks: Collection[str]) -> tuple[Key, LayerKind, st
     if kind != "input" and any(owner.path == "" for owner in made):
         kind = "output"
     return key, kind, operation
+
+
+def _dimensions(
+    value: Value,
+    shape: tuple[int, ...],
+    operation: str,
+    named: Mapping[int, tuple[tuple[int, ...], tuple[str, ...]]],
+) -> tuple[str, ...]:
+    """Return names for the dimensions of one sample.
+
+    What works on each number by itself keeps those it was given. Where none of what a function was given is an image,
+    what it returns is none: tokens whose features are split among heads have three dimensions too. Where that is not
+    known, for what it was given had been reshaped, an image is square.
+    """
+    if value.kind == "input" and "int" in value.dtype and len(shape) == 1:
+        return ("token",)
+    given = [named[parent] for parent in value.parents if parent in named]
+    if not value.from_module and value.kind in ("act", "add", "other"):
+        for known, dims in given:
+            if known == shape:
+                return dims
+    names = dimension_names(shape, value.kind, operation)
+    if value.from_module or value.kind not in ("act", "add", "other", "norm") or "y" not in names:
+        return names
+    images = any("y" in dims for _, dims in given) if given else shape[1] == shape[2]
+    return names if images else tuple(f"dim_{position}" for position in range(1, len(shape) + 1))
 
 
 def _hands_on(owner: Owner) -> bool:

@@ -30,7 +30,7 @@ class Layer:
         dtype: Such as ``float32``.
         operation: What computes it: module class, function or ONNX operator (``Conv2d``, ``add``, ``Relu``).
         dims: Names of the dimensions of one sample: ``("channel", "y", "x")``, ``("token", "feature")``,
-            ``("feature",)``; others ``dim_1``, ``dim_2``, ...
+            ``("feature",)``, of attention maps ``("head", "token", "token_key")``; others ``dim_1``, ``dim_2``, ...
     """
 
     name: str
@@ -152,12 +152,14 @@ class Model(ABC):
         """Compare a batch with what the model takes.
 
         Raises:
-            InputError: An input is missing or has another shape.
+            InputError: An input is missing or has another shape, or there are no samples.
         """
         for spec in self.inputs:
             if spec.name not in inputs:
                 offered = ", ".join(inputs) or "nothing"
                 raise InputError(f"Model {self.name!r} takes an input {spec.name!r}; the data offers {offered}.")
+            if not len(inputs[spec.name]):
+                raise InputError(f"Model {self.name!r} was given no samples of {spec.name!r}; give one or more.")
             found = tuple(inputs[spec.name].shape[1:])
             fits = len(found) == len(spec.shape) and all(
                 want is None or want == got for want, got in zip(spec.shape, found, strict=True)

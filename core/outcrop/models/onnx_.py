@@ -1,5 +1,6 @@
 """ONNX models on ONNX Runtime: any value of the graph, batch by batch, without touching the file."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -10,14 +11,10 @@ import onnx
 import torch
 from torch import Tensor
 
-from outcrop.errors import InputError
+from outcrop.errors import InputError, ModelLoadError
 from outcrop.models import runtime_
 from outcrop.models.graph import Graph, ValueType
-from outcrop.models.graph_layers import (
-    fixed_batch_size,
-    read_inputs,
-    read_layers,
-)
+from outcrop.models.graph_layers import fixed_batch_size, read_inputs, read_layers
 from outcrop.models.model import Layer, Model, Preprocessing, Visitor
 from outcrop.models.onnx_file import class_names, fingerprint, image_preprocessing, image_size, read_file, state_recipe
 from outcrop.models.segments import Segment, build, cut
@@ -26,6 +23,7 @@ MEMORY_BUDGET = 512 << 20
 """Bytes of visited values that are held at a time."""
 
 _CACHED_PLANS = 4
+_CACHED_WEIGHTS = 2 << 30  # bytes of the sessions of these plans, each of which holds weights of its own
 
 
 def load_onnx(
@@ -105,7 +103,7 @@ class OnnxModel(Model):
         memory_budget: Bytes of visited values that are held at a time.
 
     Raises:
-        ModelLoadError: ONNX Runtime cannot run the network.
+        ModelLoadError: ONNX Runtime cannot run the network, it has no outputs or no layers.
     """
 
     def __init__(
@@ -121,6 +119,8 @@ class OnnxModel(Model):
         self.name = name
         self.source = source
         self.memory_budget = memory_budget
+        if not graph.outputs:
+            raise ModelLoadError(f"Model {name!r} returns nothing: its graph declares no output. Export it with one.")
         self._graph = graph
         self._device = runtime_.resolve_device(device)
         self._plans: OrderedDict[Any, list[tuple[Segment, Any]]] = OrderedDict()
@@ -129,15 +129,19 @@ class OnnxModel(Model):
         self.inputs = tuple(given.spec for given in self._inputs)
         self.batch_size = fixed_batch_size(self._inputs)
         metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
-        recipe = image_preprocessing(metadata, self._inputs)
-        self.preprocessing = preprocessing or recipe
+        self.preprocessing = preprocessing or image_preprocessing(metadata, self._inputs)
         self.classes = class_names(metadata)
         self._plan((), 1)  # refuses at once what cannot run
         found = read_layers(graph, self._inputs, self._probe, image_size(metadata))
         self._types = found.types
+        self._quantised = found.quantised
         self._values = found.values
         self._aliases = found.aliases
         self.layers = found.layers
+        if not self.layers:
+            raise ModelLoadError(
+                f"Model {name!r} has no layers: no value is a floating-point tensor with the sample first."
+            )
 
     @property
     def device(self) -> str:
@@ -158,6 +162,14 @@ class OnnxModel(Model):
         if name not in self._by_name and name in self._aliases:
             name = self._aliases[name]
         return super().layer(name)
+
+    def value_name(self, layer: str) -> str:
+        """Return the name of a layer's value in the graph.
+
+        Raises:
+            LayerNotFoundError: No such layer; near names are suggested.
+        """
+        return self._values[self.layer(layer).name]
 
     def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
         """Compare a batch with what the model takes.
@@ -191,7 +203,7 @@ class OnnxModel(Model):
         prepared = self._prepare(inputs)
         for given in self._inputs:
             if given.name in wanted:
-                visitor(wanted[given.name], _by_sample(prepared[given.name]))
+                visitor(wanted[given.name], self._values_of(given.name, prepared[given.name]))
         computed = tuple(sorted(name for name in wanted if name in self._graph.producer))
         if not computed:
             return
@@ -203,7 +215,7 @@ class OnnxModel(Model):
             held.update((name, value) for name, value in values.items() if value is not None)
             values.clear()
             for name in segment.wanted:
-                visitor(wanted[name], _by_sample(held[name]))
+                visitor(wanted[name], self._values_of(name, held[name]))
                 if name in segment.last_use:
                     del held[name]
             for name in segment.last_use:
@@ -222,6 +234,12 @@ class OnnxModel(Model):
         if output is None:
             raise InputError(f"The output {first!r} of model {self.name!r} is not a tensor; export it with one.")
         return output
+
+    def _values_of(self, name: str, values: Tensor) -> Tensor:
+        """Return values as (sample, ...), integers as what they stand for."""
+        if name in self._quantised:
+            values = self._quantised[name].dequantise(values)
+        return values.unsqueeze(1) if values.dim() == 1 else values
 
     def _prepare(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
@@ -242,11 +260,15 @@ class OnnxModel(Model):
         # Batches of another size often cut alike, and may then share their sessions.
         key = tuple(segment.outputs for segment in segments)
         if key not in self._plans:
+            self._let_go(keep=max(1, min(_CACHED_PLANS, _CACHED_WEIGHTS // max(1, self._graph.weight_bytes))) - 1)
             self._plans[key] = [(segment, self._session(segment, self._device)) for segment in segments]
         self._plans.move_to_end(key)
-        while len(self._plans) > _CACHED_PLANS:
-            self._plans.popitem(last=False)
         return self._plans[key]
+
+    def _let_go(self, *, keep: int) -> None:
+        """Close the sessions of all plans but those used last."""
+        while len(self._plans) > keep:
+            self._plans.popitem(last=False)
 
     def _session(self, segment: Segment, device: str) -> Any:
         model = build(self._graph, segment, self._types)
@@ -254,6 +276,8 @@ class OnnxModel(Model):
 
     def _probe(self, sizes: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, ValueType]:
         """Return the types of values, found by running the network on noise."""
+        if self._graph.weight_bytes > _CACHED_WEIGHTS:
+            self._let_go(keep=0)
         [segment] = cut(self._graph, set(names), value_bytes={}, memory_budget=0)
         generator = torch.Generator().manual_seed(0)
         inputs = {}
@@ -272,12 +296,5 @@ class OnnxModel(Model):
         }
 
 
-def _by_sample(values: Tensor) -> Tensor:
-    return values.unsqueeze(1) if values.dim() == 1 else values
-
-
 def _bytes(layer: Layer) -> int:
-    size = getattr(torch, layer.dtype).itemsize
-    for length in layer.shape:
-        size *= length
-    return int(size)
+    return int(getattr(torch, layer.dtype).itemsize) * math.prod(layer.shape)

@@ -15,7 +15,7 @@ from outcrop.models.reference import parse_reference
 from outcrop.models.torch_ import TorchModel
 from outcrop.models.torch_inputs import FOREIGN_ERRORS
 
-OPTIONS = ("input_shape",)
+OPTIONS = ("input_shape", "attention_maps")
 
 
 def load_python(reference: str, *, name: str | None = None, device: str = "auto") -> Model:
@@ -24,7 +24,8 @@ def load_python(reference: str, *, name: str | None = None, device: str = "auto"
     The module is imported as Python would from the current folder: its code runs.
 
     Args:
-        reference: ``package.module:factory``; ``?input_shape=3x32x32`` states the shape of one sample.
+        reference: ``package.module:factory``; ``?input_shape=3x32x32`` states the shape of one sample,
+            ``?attention_maps=true`` makes layers of what fused attention computes and never writes down.
         name: Short name; by default that of the factory.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -50,6 +51,7 @@ def load_python(reference: str, *, name: str | None = None, device: str = "auto"
             source=f"python:{reference}",
             input_shape=parts.shape(),
             device=device,
+            attention_maps=bool(parts.switch("attention_maps")),
         )
     if isinstance(made, Model):
         made.name = name or made.name

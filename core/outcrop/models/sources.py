@@ -26,6 +26,7 @@ def load_model(
     name: str | None = None,
     device: str = "auto",
     input_shape: tuple[int, ...] | None = None,
+    attention_maps: bool = False,
 ) -> Model:
     """Return a model from a reference, a path or an object.
 
@@ -39,6 +40,8 @@ def load_model(
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one. A torch module given as an object stays
             where it is unless a device is stated.
         input_shape: Shape of one sample, for a torch module given as an object.
+        attention_maps: Whether what each token attends to is a layer also where attention is fused, for a torch module
+            given as an object: ``blocks.0.attn.softmax`` (head, token, token_key).
 
     Raises:
         ModelNotFoundError: No model answers to the reference; near ones are suggested.
@@ -49,13 +52,26 @@ def load_model(
         raise ModelLoadError(
             "input_shape belongs to torch modules given as objects; write '?input_shape=3x64x64' behind a reference."
         )
+    if attention_maps and not _is_torch_module(reference):
+        raise ModelLoadError(
+            "attention_maps belongs to torch modules given as objects; write '?attention_maps=true' behind the "
+            "reference of a torch network. An ONNX graph has its attention maps among its layers."
+        )
     if isinstance(reference, Model):
         return _named(reference, name)
     if isinstance(reference, os.PathLike):
         return _load_path(os.fspath(reference), name, device)
     if isinstance(reference, str):
         return _load_text(reference, name, device)
-    return _load_object(reference, name, device, input_shape)
+    return _load_object(reference, name, device, input_shape, attention_maps)
+
+
+def _is_torch_module(reference: object) -> bool:
+    if isinstance(reference, str | os.PathLike | Model):
+        return False
+    import torch
+
+    return isinstance(reference, torch.nn.Module)
 
 
 def model_schemes() -> dict[str, Loader]:
@@ -98,14 +114,19 @@ def _load_path(path: str, name: str | None, device: str) -> Model:
 
 
 def _load_object(
-    model: "torch.nn.Module | onnx.ModelProto", name: str | None, device: str, input_shape: tuple[int, ...] | None
+    model: "torch.nn.Module | onnx.ModelProto",
+    name: str | None,
+    device: str,
+    input_shape: tuple[int, ...] | None,
+    attention_maps: bool,
 ) -> Model:
     import torch
 
     if isinstance(model, torch.nn.Module):
         from outcrop.models.torch_ import TorchModel
 
-        return TorchModel(model, name=name, input_shape=input_shape, device=None if device == "auto" else device)
+        placed = None if device == "auto" else device
+        return TorchModel(model, name=name, input_shape=input_shape, device=placed, attention_maps=attention_maps)
     import onnx
 
     if isinstance(model, onnx.ModelProto):

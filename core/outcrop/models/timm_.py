@@ -16,7 +16,7 @@ from outcrop.models.reference import Reference, parse_reference
 from outcrop.models.torch_ import RandomWeightsWarning, TorchModel
 from outcrop.models.torch_inputs import FOREIGN_ERRORS
 
-OPTIONS = ("pretrained", "seed", "input_shape")
+OPTIONS = ("pretrained", "seed", "input_shape", "attention_maps")
 
 
 def load_timm(reference: str, *, name: str | None = None, device: str = "auto") -> TorchModel:
@@ -27,7 +27,8 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
 
     Args:
         reference: ``NAME`` or ``NAME.TAG``, then ``?pretrained=false`` for random weights (with ``&seed=0``), or
-            ``?input_shape=3x64x64`` for another input shape.
+            ``?input_shape=3x64x64`` for another input shape, or ``?attention_maps=true`` for layers of what fused
+            attention computes and never writes down.
         name: Short name; by default that of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -54,6 +55,7 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
         device=device,
         preprocessing=_preprocessing(resolved) if resolved["input_size"][0] == 3 else None,
         classes=_classes(network),
+        attention_maps=bool(parts.switch("attention_maps")),
     )
 
 

@@ -1,28 +1,16 @@
 """Any torch network as a model: every module output and functional operation is a layer."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from outcrop.errors import InputError, ModelLoadError
-from outcrop.models.discovery import Discovery
-from outcrop.models.execution import named_tensors
-from outcrop.models.listing import CapturedLayer, Listing, list_layers
 from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
 from outcrop.models.torch_fingerprint import Attribute, fingerprint_network, watch_writing
-from outcrop.models.torch_inputs import (
-    FOREIGN_ERRORS,
-    assumed_preprocessing,
-    derive_input,
-    sample_inputs,
-    state_input,
-    vocabulary_size,
-)
-from outcrop.models.visiting import Visit
+from outcrop.models.torch_inputs import assumed_preprocessing, derive_input, state_input
+from outcrop.models.watched import Found, WatchedNetwork, evaluation, first_tensor
 
 
 class RandomWeightsWarning(UserWarning):
@@ -47,6 +35,8 @@ class TorchModel(Model):
         preprocessing: How an image becomes its input; by default, for a network of colour images, resized and cropped
             to its size, with pixels in [0, 1].
         classes: Names of the logits.
+        attention_maps: Whether what each token attends to is a layer where attention is fused and never writes it
+            down: ``blocks.0.attn.softmax`` (head, token, token_key), computed beside it from the same queries and keys.
 
     Raises:
         ModelLoadError: The input shape is not known, or the device is not there.
@@ -64,6 +54,7 @@ class TorchModel(Model):
         device: str | None = None,
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
+        attention_maps: bool = False,
     ) -> None:
         network = getattr(network, "_orig_mod", network)  # what torch.compile wraps; compiled code has no hooks
         if isinstance(network, torch.jit.ScriptModule):
@@ -76,6 +67,7 @@ class TorchModel(Model):
         self.source = source or f"python:{type(network).__module__}:{type(network).__qualname__}"
         self.classes = tuple(classes) if classes is not None else None
         self._keywords = keywords
+        self._attention_maps = attention_maps
         self._written: set[Attribute] = set()
         if device is not None:
             self._move(device)
@@ -84,7 +76,7 @@ class TorchModel(Model):
         elif input_shape is not None:
             self.inputs = (state_input(network, input_shape),)
         else:
-            with _evaluation(network), watch_writing(network, self._written):
+            with evaluation(network), watch_writing(network, self._written):
                 self.inputs = (derive_input(network, device=self.device),)
         self.preprocessing = preprocessing or assumed_preprocessing(self.inputs)
 
@@ -140,7 +132,8 @@ class TorchModel(Model):
         by_name = {captured.layer.name: captured for captured in self._found.listing.layers}
         wanted = [by_name[name] for name in {self.layer(name).name: None for name in layers}]
         self.check_inputs(inputs)
-        self._visit(wanted, visitor, inputs, copy=self._found.alters_inputs)
+        found = self._found
+        self._watched.visit(wanted, visitor, inputs, watch=found.watch, copy=found.alters_inputs)
 
     def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
         """Compare a batch with what the model takes.
@@ -151,9 +144,10 @@ class TorchModel(Model):
         try:
             super().check_inputs(inputs)
         except InputError as error:
-            if len(self.inputs) != 1 or self._keywords or self.inputs[0].name not in inputs:
+            given = inputs.get(self.inputs[0].name)
+            if len(self.inputs) != 1 or self._keywords or given is None or not len(given):
                 raise
-            shape = tuple(inputs[self.inputs[0].name].shape[1:])
+            shape = tuple(given.shape[1:])
             text = "x".join(map(str, shape))
             raise InputError(
                 f"{error} To run it on that shape, load it with input_shape={shape} or '?input_shape={text}'."
@@ -167,93 +161,21 @@ class TorchModel(Model):
             ModelLoadError: The network returns no tensor.
         """
         self.check_inputs(inputs)
-        arguments, keywords = self._arguments(inputs, copy=self._found.alters_inputs)
-        with _evaluation(self.network), torch.no_grad():
+        arguments, keywords = self._watched.arguments(inputs, copy=self._found.alters_inputs)
+        with evaluation(self.network), torch.no_grad():
             output = self.network(*arguments, **keywords)
-        return _first_tensor(output, self.name)
+        return first_tensor(output, self.name)
 
-    def _visit(
-        self, layers: Sequence[CapturedLayer], visitor: Visitor, inputs: Mapping[str, Tensor], *, copy: bool
-    ) -> None:
-        if not layers:
-            return
-        inputs = {spec.name: inputs[spec.name].to(self.device) for spec in self.inputs}
-        arguments, keywords = self._arguments(inputs, copy=copy)
-        with _evaluation(self.network):
-            Visit(self.network, layers, visitor).complete(inputs, arguments, keywords)
+    @property
+    def unseen(self) -> str | None:
+        """What of the network cannot be seen, and why: its layers lack it. None where everything is seen."""
+        return self._found.unseen
 
-    def _arguments(self, inputs: Mapping[str, Tensor], *, copy: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
-        tensors = {spec.name: inputs[spec.name].to(self.device) for spec in self.inputs}
-        if copy:  # the batch belongs to the caller
-            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        return ([], tensors) if self._keywords else (list(tensors.values()), {})
+    @property
+    def _watched(self) -> WatchedNetwork:
+        return WatchedNetwork(self.network, self.name, self.inputs, self._keywords, self.device)
 
     @cached_property
-    def _found(self) -> "_Found":
+    def _found(self) -> Found:
         with watch_writing(self.network, self._written):
-            two, alters_inputs = self._discover(2)
-            three, _ = self._discover(3)
-        listing = list_layers(two.values, three.values)
-        unsure = [layer for layer in listing.layers if layer.per_sample != 1 or layer.sample_dimension != 0]
-        return _Found(listing.without(self._mixed(unsure)), alters_inputs)
-
-    def _discover(self, count: int) -> tuple[Discovery, bool]:
-        discovery = Discovery(self.network)
-        inputs = self._samples(count)
-        for name, tensor in inputs.items():
-            discovery.add_input(name, tensor)
-        arguments, keywords = self._arguments(inputs, copy=False)
-        try:
-            with _evaluation(self.network):
-                output = discovery.run(arguments, keywords)
-        except FOREIGN_ERRORS as error:
-            shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelLoadError(f"Model {self.name!r} does not run on {shapes}: {reason}") from error
-        _first_tensor(output, self.name)
-        return discovery, any(tensor._version != 0 for tensor in inputs.values())
-
-    def _samples(self, count: int) -> dict[str, Tensor]:
-        return sample_inputs(self.inputs, count, vocabulary=vocabulary_size(self.network), device=self.device)
-
-    def _mixed(self, layers: Sequence[CapturedLayer]) -> set[str]:
-        """Return those whose entries for two samples change when a third joins them: they are not in sample order."""
-        means: dict[int, dict[str, Tensor]] = {2: {}, 3: {}}
-        for count, found in means.items():
-
-            def keep(layer: Layer, values: Tensor, found: dict[str, Tensor] = found) -> None:
-                found[layer.name] = values.double().flatten(1).mean(1)
-
-            self._visit(layers, keep, self._samples(count), copy=True)
-        return {
-            name
-            for name, two in means[2].items()
-            if not torch.allclose(two, means[3][name][:2], rtol=1e-3, atol=1e-5, equal_nan=True)
-        }
-
-
-class _Found(NamedTuple):
-    """What watching has shown."""
-
-    listing: Listing
-    alters_inputs: bool
-
-
-@contextmanager
-def _evaluation(network: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode, and back afterwards: the network may be in the middle of its training."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _first_tensor(output: Any, name: str) -> Tensor:
-    for _, tensor in named_tensors(output):
-        return tensor
-    raise ModelLoadError(
-        f"Model {name!r} returns {type(output).__name__}; expected a tensor, or a tuple or dict of them."
-    )
+            return self._watched.find(attention_maps=self._attention_maps)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-OPTIONS = ("weights", "seed", "input_shape")
+OPTIONS = ("weights", "seed", "input_shape", "attention_maps")
 _SIZE = 224
 _FRAMES = 16
 
@@ -35,7 +35,8 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
     Args:
         reference: ``NAME``, then ``?weights=IMAGENET1K_V1`` for other than the default weights, ``?weights=none`` for
             random ones (with ``&seed=0``), or ``?input_shape=3x64x64`` for another input shape (of videos
-            ``3x16x112x112``: channels, frames, height, width).
+            ``3x16x112x112``: channels, frames, height, width), or ``?attention_maps=true`` for layers of what fused
+            attention computes and never writes down.
         name: Short name; by default that of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -63,6 +64,7 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
         device=device,
         preprocessing=_preprocessing(transform, shape) if len(shape) == 3 and shape[0] == 3 else None,
         classes=weights.meta.get("categories"),
+        attention_maps=bool(parts.switch("attention_maps")),
     )
 
 

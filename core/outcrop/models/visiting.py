@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from outcrop.errors import InputError
-from outcrop.models.execution import Execution, Frame, Key
+from outcrop.models.execution import Execution, Frame, Key, Watch
 from outcrop.models.listing import CapturedLayer
 from outcrop.models.model import Layer, Visitor
 
@@ -19,8 +19,8 @@ class _Done(BaseException):
 class Visit(Execution):
     """One watched run that calls a visitor for each of the given layers once."""
 
-    def __init__(self, network: nn.Module, layers: Iterable[CapturedLayer], visitor: Visitor) -> None:
-        super().__init__(network)
+    def __init__(self, network: nn.Module, watch: Watch, layers: Iterable[CapturedLayer], visitor: Visitor) -> None:
+        super().__init__(network, watch)
         self._wanted: dict[Key, CapturedLayer] = {captured.key: captured for captured in layers}
         self._visitor = visitor
         self._batch = 0
@@ -46,6 +46,10 @@ class Visit(Execution):
                 f"The network took another path on this batch and did not compute {missed}; "
                 "select layers that every input passes."
             )
+
+    def wants(self, key: Key, /) -> bool:
+        """Return whether a value is one of the layers still to be visited."""
+        return key in self._wanted
 
     def operation_value(self, key: Key, _operation: str, value: Tensor, _note: Any, /) -> None:
         """Take a value that a function has returned."""

@@ -119,7 +119,11 @@ def test_only_leaves_that_wrap_a_function_hide_what_they_call():
         ((8, 8, 64), "norm", "LayerNorm", ("y", "x", "channel")),
         ((8, 8, 8), "norm", "LayerNorm", ("y", "x", "channel")),
         ((8, 8, 8), "conv", "Conv2d", ("channel", "y", "x")),
-        ((3, 9, 9), "attention", "softmax", ("dim_1", "dim_2", "dim_3")),
+        ((64, 49, 96), "linear", "Linear", ("dim_1", "dim_2", "dim_3")),
+        ((64, 49, 288), "linear", "linear", ("dim_1", "dim_2", "dim_3")),
+        ((3, 197, 64), "norm", "LayerNorm", ("dim_1", "dim_2", "dim_3")),
+        ((3, 9, 9), "attention", "softmax", ("head", "token", "token_key")),
+        ((3, 9, 9), "attention", "matmul", ("dim_1", "dim_2", "dim_3")),
         ((2, 3, 4, 5), "other", "cat", ("dim_1", "dim_2", "dim_3", "dim_4")),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # the field's own name for it
 
 from outcrop.errors import InputError, LayerNotFoundError, ModelLoadError
-from outcrop.models import InputSpec, TorchModel
+from outcrop.models import InputSpec, TorchModel, select_layers
 from outcrop_zoo.architectures import CifarResNet
 
 
@@ -87,9 +87,11 @@ class Windows(nn.Module):
         return windows.reshape(samples, 12) + mixed.reshape(3, samples, 4).transpose(0, 1).reshape(samples, 12)
 
 
-@pytest.mark.parametrize("depth", [8, 14, 20])
+@pytest.mark.parametrize("depth", [8, 14, 20, pytest.param(164, marks=pytest.mark.slow)])
 def test_cifar_resnet_has_the_papers_number_of_layers(depth):
-    layers = TorchModel(seeded(lambda: CifarResNet(depth))).layers
+    model = TorchModel(seeded(lambda: CifarResNet(depth)))
+    layers = select_layers(model, "all")
+    assert layers == model.layers
     assert len(layers) == 7 * 3 * ((depth - 2) // 6) + 9
     assert [layer.index for layer in layers] == list(range(len(layers)))
     assert len({layer.name for layer in layers}) == len(layers)

@@ -26,7 +26,8 @@ def of_torchvision(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         import torchvision
 
-        network: nn.Module = torchvision.models.get_model(name, weights=None)
+        options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
         return network
 
     return build
@@ -47,6 +48,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "resnet18": (of_torchvision("resnet18"), 32, 8),
     "mobilenet_v2": (of_torchvision("mobilenet_v2"), 32, 17),
     "shufflenet_v2_x0_5": (of_torchvision("shufflenet_v2_x0_5"), 32, 16),
+    "densenet121": (of_torchvision("densenet121"), 32, 4),
+    "googlenet": (of_torchvision("googlenet"), 64, 9),
     "test_vit": (of_timm("test_vit", img_size=32, depth=3), 32, 3),
     "test_convnext": (of_timm("test_convnext"), 32, 9),
 }
@@ -145,6 +148,14 @@ def test_an_export_by_torchscript_has_the_same_blocks_and_equal_common_layers(na
         assert (folded.kind, folded.operation) == ("norm", "Conv+BatchNormalization")
         with pytest.raises(LayerNotFoundError, match=r"no layer 'layer1\.0\.conv1'\. Did you mean 'layer1\.0\.conv1\+"):
             theirs.layer("layer1.0.conv1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121", "googlenet"])
+def test_an_export_by_torchscript_names_no_classes_and_has_the_same_blocks(name: str, tmp_path: Path) -> None:
+    network, images = prepared(name)
+    ours, _ = assert_alike(network, images, exported_by_torchscript(network, images, tmp_path))
+    assert len(blocks_of(ours)) == NETWORKS[name][2]
 
 
 def test_a_batch_norm_folded_into_its_convolution_is_a_norm() -> None:
