@@ -247,6 +247,20 @@ def test_a_merge_that_forgets_is_noticed() -> None:
         Suite().test_two_halves_merged_give_the_result_of_the_whole()
 
 
+def test_a_result_that_depends_on_the_order_of_merging_is_noticed() -> None:
+    class Listing(Gathered):
+        def finish(self) -> Any:
+            return [np.stack(list(found.values())) for found in self.parts.values()]
+
+    class Suite(AccumulatorTests):
+        def make(self) -> Accumulator:
+            return Listing()
+
+    Suite().test_two_halves_merged_give_the_result_of_the_whole()
+    with pytest.raises(AssertionError):
+        Suite().test_parts_may_be_merged_in_any_order()
+
+
 def test_an_accumulator_without_numbers_is_noticed() -> None:
     class Empty(Gathered):
         def finish(self) -> Any:

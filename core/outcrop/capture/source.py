@@ -2,13 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.buffers import GatheringBuffers, spill_bytes
+from outcrop.capture.reduction import Reduction
 from outcrop.errors import InputError
 from outcrop.models.model import Layer, Model, Visitor
 
@@ -32,7 +35,7 @@ class ActivationSource(ABC):
 
     Attributes:
         name: Of the model.
-        layers: Selected layers, in topological order.
+        layers: Selected layers, in topological order, as they are visited.
     """
 
     name: str
@@ -48,39 +51,47 @@ class LiveSource(ActivationSource):
 
     A group is one forward batch wherever the network takes one of that size. A network that is fixed at another batch
     size, or whose activations would not fit, runs smaller batches whose values are gathered into the group, in
-    memory up to the budget and in a temporary file beyond it.
+    memory up to the budget and in a temporary file beyond it. Values are reduced before they are gathered.
 
     Args:
         model: The network.
-        layers: Selected layers.
+        layers: Selected layers, reduced or not.
         data: The samples.
         memory_budget: Bytes of memory that gathered values may hold.
+        reduction: What is made of the values of each layer.
     """
 
     def __init__(
-        self, model: Model, layers: tuple[Layer, ...], data: "Data", *, memory_budget: int = REGROUPING_BUDGET
+        self,
+        model: Model,
+        layers: tuple[Layer, ...],
+        data: "Data",
+        *,
+        memory_budget: int = REGROUPING_BUDGET,
+        reduction: Reduction | None = None,
     ) -> None:
         self.model = model
         self.name = model.name
-        self.layers = layers
         self._data = data
         self._budget = memory_budget
+        self._reduction = reduction
+        if reduction is not None:
+            layers = tuple(reduction.reduced(model.layer(layer.name)) for layer in layers)
+        self.layers = layers
+        self._by_name = {layer.name: layer for layer in layers}
 
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         """Yield groups of ``group_size`` samples, the last one of what remains."""
         forward = forward_batch_size(self.model, group_size)
-        fits = self.model.batch_size is None or len(order) % group_size == 0
-        if forward == group_size and fits:
-            yield from self._whole_batches(order, group_size)
-        else:
-            for start in range(0, len(order), group_size):
-                chosen = order[start : start + group_size]
-                yield chosen, self._gathering_visit(chosen, forward)
+        whole = 0
+        if forward == group_size:
+            # A network that is fixed at this size takes all groups but a smaller last one as they are.
+            whole = len(order) if self.model.batch_size is None else len(order) // group_size * group_size
+            yield from self._whole_batches(order[:whole], group_size)
+        yield from self._gathered_groups(order[whole:], group_size, forward)
 
     def _whole_batches(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
-        from outcrop.data import batches
-
-        for batch in batches(self._data, self.model, batch_size=group_size, order=order):
+        for batch in self._batches(order, group_size):
 
             def visit(visitor: Visitor, batch: "Batch" = batch) -> None:
                 self._visit(batch, self.layers, visitor)
@@ -88,43 +99,87 @@ class LiveSource(ActivationSource):
             yield batch.sample_index, visit
 
     def _visit(self, batch: "Batch", layers: tuple[Layer, ...], visitor: Visitor) -> None:
-        def check(layer: Layer, values: "Tensor") -> None:
+        def receive(layer: Layer, values: "Tensor") -> None:
             if len(values) != len(batch.sample_index):
                 raise InputError(
                     f"Layer {layer.name!r} of {self.name!r} gave {len(values)} rows for {len(batch.sample_index)} "
                     "samples; a layer must have one for each. Leave it out of the selection."
                 )
-            visitor(layer, values)
+            if self._reduction is None:
+                visitor(layer, values)
+            else:
+                visitor(self._by_name[layer.name], self._reduction.apply(layer, values))
 
-        self.model.visit(batch.inputs, [layer.name for layer in layers], check)
+        self.model.visit(batch.inputs, [layer.name for layer in layers], receive)
 
-    def _gathering_visit(self, chosen: NDArray[np.int64], forward: int) -> Visit:
+    def _gathered_groups(
+        self, order: NDArray[np.int64], group_size: int, forward: int
+    ) -> Iterator[tuple[NDArray[np.int64], Visit]]:
+        parts = list(self._parts(min(group_size, len(order))))
+        if len(parts) != 1 or group_size % forward:
+            for start in range(0, len(order), group_size):
+                chosen = order[start : start + group_size]
+                yield chosen, self._gathering_visit(chosen, forward, parts)
+            return
+        # No batch lies in two groups, so those of the next are prepared while this one ends, and one room does for all.
+        with GatheringBuffers(self._budget) as buffers, closing(self._padded_batches(order, forward)) as batches:
+            for start in range(0, len(order), group_size):
+                chosen = order[start : start + group_size]
+                own = islice(batches, -(-len(chosen) // forward))
+                yield chosen, self._gathering_visit(chosen, forward, parts, [own], buffers)
+                for _ in own:
+                    pass  # of a group that was not visited
+
+    def _gathering_visit(
+        self,
+        chosen: NDArray[np.int64],
+        forward: int,
+        parts: Sequence[tuple[Layer, ...]],
+        prepared: "Sequence[Iterator[Batch]]" = (),
+        kept: GatheringBuffers | None = None,
+    ) -> Visit:
+        unused = list(prepared)
+
         def visit(visitor: Visitor) -> None:
-            for part in self._parts(len(chosen)):
-                with GatheringBuffers(self._budget) as buffers:
-                    self._gather(chosen, forward, part, buffers)
+            for part in parts:
+                # What is prepared can be taken once; a second part or visit has its batches prepared anew.
+                batches = unused.pop() if unused else self._padded_batches(chosen, forward)
+                with GatheringBuffers(self._budget) if kept is None else nullcontext(kept) as buffers:
+                    self._gather(batches, chosen, part, buffers)
                     for layer in part:
-                        visitor(layer, buffers.pop(layer.name))
+                        visitor(layer, buffers.gathered(layer.name, len(chosen)))
 
         return visit
 
     def _gather(
-        self, chosen: NDArray[np.int64], forward: int, part: tuple[Layer, ...], buffers: GatheringBuffers
+        self,
+        batches: "Iterator[Batch]",
+        chosen: NDArray[np.int64],
+        part: tuple[Layer, ...],
+        buffers: GatheringBuffers,
     ) -> None:
-        from outcrop.data import batches
-
-        # A network fixed at its batch size takes a padded last batch; the padding's values are dropped.
-        padding = -len(chosen) % forward if self.model.batch_size else 0
-        padded = np.concatenate([chosen, np.repeat(chosen[-1:], padding)])
         start = 0
 
         def keep(layer: Layer, values: "Tensor") -> None:
             room = buffers.of(layer.name, values, len(chosen))[start : start + len(values)]
             room.copy_(values[: len(room)])
 
-        for batch in batches(self._data, self.model, batch_size=forward, order=padded):
+        for batch in batches:
             self._visit(batch, part, keep)
             start += len(batch.sample_index)
+
+    def _padded_batches(self, order: NDArray[np.int64], forward: int) -> "Generator[Batch]":
+        """Return the forward batches of an order; those of a network fixed at its batch size are padded to it.
+
+        What is padded comes last, and its values are dropped.
+        """
+        padding = -len(order) % forward if self.model.batch_size else 0
+        return self._batches(np.concatenate([order, np.repeat(order[-1:], padding)]), forward)
+
+    def _batches(self, order: NDArray[np.int64], size: int) -> "Generator[Batch]":
+        from outcrop.data import batches
+
+        yield from batches(self._data, self.model, batch_size=size, order=order)
 
     def _parts(self, samples: int) -> Iterator[tuple[Layer, ...]]:
         """Yield layers that fit together, in memory and on the temporary disk: all of them unless they are huge."""
@@ -143,11 +198,15 @@ class LiveSource(ActivationSource):
 
 
 def forward_batch_size(model: Model, wanted: int) -> int:
-    """Return the batch size of a model: its own where it is fixed, else what fits in memory, at most ``wanted``."""
+    """Return the batch size of a model: its own where it is fixed, else what fits in memory, at most ``wanted``.
+
+    Where not all that is wanted fits, it is cut into equal batches if it can be.
+    """
     if model.batch_size is not None:
         return model.batch_size
     largest = max((bytes_per_sample(layer) for layer in model.layers), default=1)
-    return max(1, min(wanted, FORWARD_BYTES // max(1, largest)))
+    fitting = max(1, min(wanted, FORWARD_BYTES // max(1, largest)))
+    return next((size for size in range(fitting, fitting // 2, -1) if wanted % size == 0), fitting)
 
 
 def bytes_per_sample(layer: Layer) -> int:
