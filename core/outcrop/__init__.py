@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outcrop.models import Layer, Model, load_model, select_layers
     from outcrop.report import write_report
     from outcrop.store.study import Study
+    from outcrop.tracking import Tracker
 
 _HOMES = {
     "Accumulator": "outcrop.capture.accumulator",
@@ -35,6 +36,7 @@ _HOMES = {
     "OutcropError": "outcrop.errors",
     "Parameters": "outcrop.analysis.analysis",
     "Study": "outcrop.store.study",
+    "Tracker": "outcrop.tracking",
     "hookimpl": "outcrop.hookspecs",
     "load_data": "outcrop.data",
     "load_model": "outcrop.models",
@@ -54,6 +56,7 @@ __all__ = [
     "OutcropError",
     "Parameters",
     "Study",
+    "Tracker",
     "hookimpl",
     "load_data",
     "load_model",

@@ -68,7 +68,42 @@ def blocks(count: int = 1) -> xr.Dataset:
     return KINDS["blocks"].annotate(dataset)
 
 
-EXAMPLES: dict[str, Callable[[], xr.Dataset]] = {"pairwise": pairwise, "per_layer": per_layer, "blocks": blocks}
+def trajectory(steps: int = 4, layers: int = 3) -> xr.Dataset:
+    similarity = np.stack([pairwise(layers)["similarity"].values] * steps)
+    coords: dict[str, object] = {"step": np.arange(steps) * 100}
+    for dim, suffix in (("layer", ""), ("layer_a", "_a"), ("layer_b", "_b")):
+        coords |= {
+            f"model{suffix}": (dim, ["net"] * layers),
+            f"name{suffix}": (dim, [f"layer{index}" for index in range(layers)]),
+            f"depth{suffix}": (dim, np.arange(layers)),
+            f"layer_kind{suffix}": (dim, ["block"] * layers),
+        }
+    share = np.linspace(0, 1, steps * layers).reshape(steps, layers)
+    dataset = xr.Dataset(
+        {
+            "similarity": (("step", "layer_a", "layer_b"), similarity, {"measure": "correlation"}),
+            "pc_share": (("step", "layer"), share),
+            "similarity_to_first": (("step", "layer"), share),
+            "degenerate": (("step", "layer"), share > 2),
+        },
+        coords,
+        {"sample_count": 512, "batch_size": 64, "mode": "evaluation"},
+    )
+    return KINDS["trajectory"].annotate(dataset)
+
+
+EXAMPLES: dict[str, Callable[[], xr.Dataset]] = {
+    "pairwise": pairwise,
+    "per_layer": per_layer,
+    "blocks": blocks,
+    "trajectory": trajectory,
+}
+
+
+def _one_entry(like: xr.DataArray) -> xr.DataArray:
+    made = xr.zeros_like(like)
+    made[1, 0, 2] = 0.1
+    return made
 
 
 def problem_texts(dataset: xr.Dataset) -> list[str]:
@@ -119,6 +154,26 @@ def test_a_result_is_still_valid_after_a_round_trip_through_zarr(kind: str, tmp_
 
 
 FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
+    "steps that stand still": (
+        "trajectory",
+        lambda found: found.assign_coords(step=[0, 100, 100, 50]),
+        "coords/step: expected steps that increase, found 2 that do not",
+    ),
+    "other layers along the map than along the strip": (
+        "trajectory",
+        lambda found: found.assign_coords(depth_b=("layer_b", [0, 1, 3])),
+        "coords/depth_b: expected the same values as depth, found other values",
+    ),
+    "one step at which the map is not symmetric": (
+        "trajectory",
+        lambda found: found.assign(similarity=found["similarity"] + _one_entry(found["similarity"])),
+        "data_vars/similarity: expected a symmetric matrix at every step, found 1 that are not",
+    ),
+    "a map that is not square": (
+        "trajectory",
+        lambda found: found.isel(layer_b=slice(2)),
+        "data_vars/similarity: expected as many layers one way as the other, found shape (4, 3, 2)",
+    ),
     "a missing variable": (
         "pairwise",
         lambda found: found.drop_vars("similarity"),

@@ -70,7 +70,8 @@ class Drawing:
         plots: Bokeh models; those of one drawing share a document, so they may share ranges.
         table: A table, below the plots.
         assets: JSON values by key that the plots read; one key is written to the page once, however many use it.
-        layout: "stack" (one below the other) or "panel" (one large, its strip below it, the others beside).
+        layout: "stack" (one below the other), "panel" (one large, its strip below it, the others beside) or "row"
+            (small ones side by side).
     """
 
     title: str

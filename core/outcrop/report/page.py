@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BUDGET = 8_000_000
 """Bytes of matrices after which older runs are shown without their maps, so that the file stays easy to send."""
 
-_ORDER = ("blocks", "pairwise", "per_layer")
+_ORDER = ("blocks", "pairwise", "per_layer", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ def _figures() -> dict[str, Figure]:
     from outcrop.report.pairwise import PAIRWISE
     from outcrop.report.per_layer import PER_LAYER
     from outcrop.report.tables import BLOCKS
+    from outcrop.report.trajectory import TRAJECTORY
 
-    known = {figure.kind: figure for figure in (BLOCKS, PAIRWISE, PER_LAYER)}
+    known = {figure.kind: figure for figure in (BLOCKS, PAIRWISE, PER_LAYER, TRAJECTORY)}
     return known | {figure.kind: figure for figure in plugin_registry().figures().values()}
 
 
@@ -192,7 +193,11 @@ def _summary(views: Sequence[RunView], samples: Sequence[Samples]) -> dict[str, 
     models: dict[str, int] = {}
     for view in views:
         models.update({str(model.get("name", "")): 0 for model in view.run.provenance.get("models", ())})
-        for kind, dim, name in (("per_layer", "layer", "model"), ("pairwise", "layer_a", "model_a")):
+        for kind, dim, name in (
+            ("per_layer", "layer", "model"),
+            ("pairwise", "layer_a", "model_a"),
+            ("trajectory", "layer", "model"),
+        ):
             dataset = view.run.of_kind(kind)
             if dataset is not None and name in dataset.variables and dataset[name].dims == (dim,):
                 labels = [str(label) for label in dataset[name].values]

@@ -46,6 +46,8 @@ def read_runs(results: "xr.DataTree") -> dict[str, list[Run]]:
 def command(run: Run) -> str:
     """Return the command line that repeats a run; its study and whatever was not recorded are left to the reader."""
     recorded = run.provenance
+    if run.analysis == "tracking":
+        return _tracker_call(recorded)
     words = ["outcrop", "run", run.analysis]
     for model in recorded.get("models", ()):
         words += ["--model", _model_option(str(model.get("name", "")), str(model.get("source", "")))]
@@ -62,6 +64,16 @@ def command(run: Run) -> str:
         if value is not None:
             words += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join([*words, "--study", "study.zarr"])
+
+
+def _tracker_call(recorded: Mapping[str, Any]) -> str:
+    """Return what a training loop called; its network and data are the reader's own."""
+    asked = dict(recorded.get("parameters") or {})
+    names = [str(model.get("name", "")) for model in recorded.get("models", ())]
+    options = {"layers": recorded.get("selection") or None, "name": names[0] if names else None, "study": "study.zarr"}
+    options |= {name: asked.get(name) for name in ("batch_size", "mode", "compare")}
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
+    return f"tracker = outcrop.Tracker(network, images, {given})\ntracker(step)  # in the training loop"
 
 
 def _model_option(name: str, source: str) -> str:

@@ -209,6 +209,35 @@ def build_data(count: int = 120, classes: Sequence[str] = CLASSES, *, pictures: 
     return xr.DataTree.from_dict({"/patches-5ee1": dataset})
 
 
+def build_trajectory(steps: Sequence[int], *, layers: int = 30, first: bool = True) -> xr.Dataset:
+    """Return a training in whose middle a block appears among ``layers`` layers."""
+    named = layer_names(layers)
+    before = planted_maps(layers, None, np.random.default_rng(1))
+    after = planted_maps(layers, (layers // 3, layers * 4 // 5), np.random.default_rng(2))
+    weight = 1 / (1 + np.exp(-12 * (np.asarray(steps) / max(*steps, 1) - 0.4)))
+    mixed = {
+        name: np.stack([(1 - w) * before[name] + w * after[name] for w in weight])
+        for name in ("similarity", "pc_share")
+    }
+    distance = np.outer(np.asarray(steps) / max(*steps, 1), 1 + 2 * np.arange(layers) / layers)
+    variables = {
+        "similarity": (("step", "layer_a", "layer_b"), mixed["similarity"], {"measure": "CKA"}),
+        "pc_share": (("step", "layer"), mixed["pc_share"]),
+    }
+    if first:
+        variables["similarity_to_first"] = (("step", "layer"), np.exp(-distance))
+    coordinates: dict[str, object] = {"step": np.asarray(steps, dtype=np.int64)}
+    for dimension, suffix in (("layer", ""), ("layer_a", "_a"), ("layer_b", "_b")):
+        coordinates |= {
+            f"model{suffix}": (dimension, ["resnet"] * layers),
+            f"name{suffix}": (dimension, [name for name, _ in named]),
+            f"depth{suffix}": (dimension, np.arange(layers)),
+            f"layer_kind{suffix}": (dimension, [kind for _, kind in named]),
+        }
+    attributes = {"sample_count": 512, "batch_size": 256, "mode": "evaluation"}
+    return xr.Dataset(variables, coordinates, {**attributes, "kind": "trajectory", "kind_version": "1.0"})
+
+
 TWO_MODELS = (("resnet14-patches-seed0", 51, None), ("resnet32-patches-seed0", 109, (38, 91)))
 
 
@@ -240,3 +269,8 @@ def make_results():
 @pytest.fixture
 def make_data():
     return build_data
+
+
+@pytest.fixture(scope="session")
+def make_trajectory():
+    return build_trajectory

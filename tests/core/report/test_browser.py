@@ -322,3 +322,33 @@ def _contrast(first, second):
 
     high, low = sorted((luminance(first), luminance(second)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_a_training_is_shown_as_strips_over_steps_and_maps_at_a_few(
+    browser, data, make_results, make_trajectory, tmp_path
+):
+    trajectory = make_trajectory(range(0, 2001, 50))
+    results = make_results([("tracking", "77aa01", {"trajectory": trajectory}, "2026-03-04T12:30:00")])
+    _open(browser, write_report(results, data, tmp_path / "t.html", title="A training"))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"WARNING", "SEVERE"}] == []
+    for width in (1400, 390):
+        _open(browser, tmp_path / "t.html", width=width, fresh=True)
+        strip, first, last = _frame(browser, "lines"), _frame(browser, "side", 0), _frame(browser, "side", 5)
+        assert strip[2] > 0.45 * width
+        assert first[2] == first[3] == last[2]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    _open(browser, tmp_path / "t.html", fresh=True)
+    left, top, across, down = _frame(browser, "lines")
+    picture = _screenshot(browser, left, top, across, down).sum(2)
+    # The block, of a high share, lights up in its layers and in the second half of the steps only.
+    inside = picture[int(0.4 * down) : int(0.7 * down)]
+    assert inside[:, int(0.8 * across) :].mean() > 2 * inside[:, : int(0.2 * across)].mean()
+    assert inside[:, int(0.8 * across) :].mean() > 2 * picture[int(0.9 * down) :, int(0.8 * across) :].mean()
+    text = _tooltip(browser, left + 0.752 * across, top + 10.5 / 30 * down)
+    shown = float(trajectory["pc_share"].sel(step=1500).values[10])
+    assert str(trajectory["name"].values[10]) in text
+    assert "1500" in text
+    assert f"{shown:.3f}" in text
+    left, top, across, down = _frame(browser, "side", 5)
+    text = _tooltip(browser, left + 14.5 / 30 * across, top + 10.5 / 30 * down)
+    assert f"{float(trajectory['similarity'].values[-1, 10, 14]):.3f}" in text
