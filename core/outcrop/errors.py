@@ -83,6 +83,10 @@ class StudyLockedError(StudyError):
     """Another process is writing to the study."""
 
 
+class SampleNotFoundError(OutcropError, KeyError):
+    """A selection of samples matches none."""
+
+
 class ReportError(OutcropError, ValueError):
     """A report cannot be made of what the study holds."""
 

@@ -26,6 +26,8 @@ class ModelRecord(_Frozen):
     fingerprint: str
     preprocessing: str
     device: str
+    reduction: str = "none"
+    arithmetic: str = ""
 
 
 class DataRecord(_Frozen):
@@ -69,6 +71,11 @@ class Provenance(_Frozen):
         # Where a model or data came from does not matter: the fingerprints tell what they are.
         for record in (*asked["models"], asked["data"]):
             record.pop("source")
+        for record in asked["models"]:
+            # Runs from before these were recorded keep their identity.
+            for name in ("reduction", "arithmetic"):
+                if record[name] in ("none", ""):
+                    record.pop(name)
         asked["data"].pop("limit")
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,6 +1,7 @@
-"""Reading activations: lazy arrays by model and layer name, and a source for analyses."""
+"""Captures as users see them: lazy arrays by model and layer name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,74 +9,54 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from outcrop.capture.source import ActivationSource, Visit
 from outcrop.errors import LayerNotFoundError, ModelNotFoundError, StudyError, did_you_mean
-from outcrop.models.model import Layer, Visitor
-from outcrop.store.captures import layer_array
-from outcrop.store.layout import escape
+from outcrop.models.model import Layer
+from outcrop.store.layout import escape, layer_array, read_dataset
 from outcrop.store.ledger import CaptureRecord, read_record
+from outcrop.store.query import LayerView
+from outcrop.store.reading import LayerValues
+from outcrop.store.stored_source import StoredSource as StoredSource
 
 if TYPE_CHECKING:
+    from outcrop.models.selection import Selection
+    from outcrop.store.query import SampleSelection, Where
     from outcrop.store.study import Study
 
+_PICTURES = "thumbnail"
 
-class Capture(Mapping[str, xr.DataArray]):
+
+class Capture(LayerView):
     """The stored layers of one model over one data set, as lazy arrays by layer name.
+
+    What it knows of layers and samples is what was there when it was asked for first.
 
     Attributes:
         node: Name of the group in the study.
+        record: What was captured, and how far it has come.
         identity: Everything that determines the values.
         name: Name of the model; also ``model``.
         source: Reference of the model.
         data: Node name of the data.
         samples: Number of samples of the data.
         group: The zarr group.
+        attributes: Of the group, as they were read.
         layers: Stored layers, in topological order.
     """
 
     def __init__(self, study: "Study", node: str, group: zarr.Group, record: CaptureRecord) -> None:
         self._study = study
         self._committed = record.committed()
+        self._readable = record.readable()
+        self.record = record
         self.group = group
+        self.attributes = dict(group.attrs)
         self.node = node
         self.identity = record.identity
         self.name = self.model = record.identity.model
         self.source = record.identity.model_source
         self.data = record.identity.data
         self.samples = record.samples
-        self.layers = record.layers
-
-    def __getitem__(self, layer: str) -> xr.DataArray:
-        """Return a layer's values (sample, ...), with the samples' labels; samples not yet stored are left out.
-
-        Raises:
-            LayerNotFoundError: The layer is not stored.
-        """
-        layer = self.layer(layer).name
-        group = f"activations/{self.node}/{escape(layer)}"
-        stored = xr.open_zarr(self._study.location, group=group, chunks={}, consolidated=False)
-        values: xr.DataArray = stored["values"].assign_coords(self._coordinates())
-        return values.isel(sample=slice(0, self.committed(layer))).rename(layer)
-
-    def layer(self, name: str) -> Layer:
-        """Return a stored layer by its name.
-
-        Raises:
-            LayerNotFoundError: The layer is not stored.
-        """
-        by_name = {layer.name: layer for layer in self.layers}
-        if name not in by_name:
-            raise LayerNotFoundError(
-                f"The study holds no layer {name!r} of {self.model!r}.{did_you_mean(name, by_name)} "
-                f"It holds {len(by_name)}: {', '.join(list(by_name)[:8])}{', ...' if len(by_name) > 8 else ''}."
-            )
-        return by_name[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (layer.name for layer in self.layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
+        super().__init__(self, record.layers)
 
     def __repr__(self) -> str:
         return f"<Capture of {self.model} on {self.data}: {len(self)} layers, {self.samples} samples>"
@@ -84,20 +65,112 @@ class Capture(Mapping[str, xr.DataArray]):
         """Return how many samples of a layer were stored when this view was made."""
         return self._committed.get(layer, 0)
 
+    def readable(self, layer: str) -> int:
+        """Return how many samples of a layer could be read when this view was made: those in whole shards."""
+        return self._readable.get(layer, 0)
+
+    @property
+    def non_finite(self) -> dict[str, int]:
+        """How many stored values of each layer are infinite or not a number, where any are."""
+        return self.record.non_finite()
+
     def holds(self, layers: tuple[Layer, ...]) -> bool:
         """Return whether all samples of all the given layers are stored."""
-        return all(self.committed(layer.name) == self.samples for layer in layers)
+        return all(self.readable(layer.name) == self.samples for layer in layers)
 
-    def _coordinates(self) -> dict[str, Any]:
-        data = xr.open_zarr(self._study.location, group=f"data/{self.data}", chunks=None, consolidated=False)
-        coordinates: dict[str, Any] = {"sample": data["sample"]}
-        if "label" in data:
-            coordinates["label"] = data["label"]
-        return coordinates
+    def values_of(self, layer: str, positions: NDArray[np.int64] | None = None) -> LayerValues:
+        """Return the values of a layer, to be read when they are indexed.
+
+        Args:
+            layer: Its name.
+            positions: (sample,), ascending; all that are stored by default.
+
+        Raises:
+            LayerNotFoundError: The layer is not stored.
+            StudyError: The study is gone.
+        """
+        self.layer(layer)
+        if layer not in self._arrays:
+            try:
+                self._arrays[layer] = layer_array(self.group, layer)
+            except KeyError as error:
+                self._study.check_present()
+                raise StudyError(
+                    f"Layer {layer!r} of {self.model!r} is gone from {self._study.location}/{self.group.path}, where "
+                    "it was when the study was opened; open the study again."
+                ) from error
+        return LayerValues(
+            self._arrays[layer],
+            layer=layer,
+            model=self.model,
+            place=self._study.location,
+            samples=self.readable(layer),
+            positions=positions,
+        )
+
+    def lazy(self, layer: str, positions: NDArray[np.int64] | None = None) -> xr.DataArray:
+        """Return the values of a layer as a lazy array.
+
+        Args:
+            layer: Its name.
+            positions: (sample,), of those that are wanted, in any order; those not yet stored are left out.
+
+        Raises:
+            LayerNotFoundError: The layer is not stored.
+            StudyError: The study is gone.
+        """
+        readable = self.readable(layer)
+        chosen = positions if positions is None else positions[positions < readable]
+        ordered, places = (None, None) if chosen is None else np.unique(chosen, return_inverse=True)
+        values = self.values_of(layer, ordered)
+        array = self._arrays[layer]
+        made = xr.DataArray(
+            values.lazy(),
+            dims=array.metadata.dimension_names,  # type: ignore[union-attr] # zarr format 3 has them
+            coords=self._coordinates(slice(0, readable) if ordered is None else ordered),
+            attrs=dict(array.attrs),
+            name=layer,
+        )
+        in_order = places is None or bool((np.diff(places) == 1).all())
+        return made if in_order else made.isel(sample=places)
+
+    @cached_property
+    def all_samples(self) -> xr.Dataset:
+        """What the study knows of all samples, in memory: ids, labels and statistics, without pictures."""
+        stored = self._study.root.get(f"data/{self.data}")
+        # A capture keeps the ids of its samples; the rest is known where the data stands in the study too.
+        table = read_dataset(stored if isinstance(stored, zarr.Group) else self.group)
+        return table.drop_vars(_PICTURES, errors="ignore").load()
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the labels; empty where there are none."""
+        return list(self.all_samples.attrs.get("classes", ()))
+
+    @cached_property
+    def _arrays(self) -> "dict[str, zarr.Array[Any]]":
+        return {}
+
+    def _coordinates(self, chosen: slice | NDArray[np.int64]) -> xr.Coordinates:
+        if isinstance(chosen, slice):
+            # Made once for all layers that are stored equally far.
+            if chosen.stop not in self._made:
+                self._made[chosen.stop] = self._make_coordinates(chosen)
+            return self._made[chosen.stop]
+        return self._make_coordinates(chosen)
+
+    @cached_property
+    def _made(self) -> dict[int, xr.Coordinates]:
+        return {}
+
+    def _make_coordinates(self, chosen: slice | NDArray[np.int64]) -> xr.Coordinates:
+        table = self.all_samples
+        unwanted = [name for name in table.variables if name not in ("sample", "label")]
+        return table.drop_vars(unwanted).set_coords({"label"} & set(table.variables)).isel(sample=chosen).coords
 
 
 class Activations(Mapping[str, Capture]):
-    """All captures of a study, by model name.
+    """All captures of a study, by model name, as they were when they were first looked at.
 
     Where a model was captured several times, by ``model, data``, or by the name of the capture's group.
     """
@@ -107,17 +180,14 @@ class Activations(Mapping[str, Capture]):
 
     def captures(self) -> list[Capture]:
         """Return every capture."""
-        found = []
-        for node, group in sorted(self._groups(), key=lambda item: item[0]):
-            record = read_record(group)
-            # A group without a record is of a capture that was killed before it had stored anything.
-            if record is not None and record.layers:
-                found.append(Capture(self._study, node, group, record))
-        return found
+        return list(self._captures)
 
-    def _groups(self) -> Iterator[tuple[str, zarr.Group]]:
-        parent = self._study.root.get("activations")
-        return parent.groups() if isinstance(parent, zarr.Group) else iter(())
+    @cached_property
+    def _captures(self) -> tuple[Capture, ...]:
+        found = self._study.read_captures()
+        if not found:
+            self._study.check_present()
+        return tuple(found[node] for node in sorted(found))
 
     def __getitem__(self, key: str | tuple[str, str]) -> Capture:
         """Return the capture of a model.
@@ -144,6 +214,31 @@ class Activations(Mapping[str, Capture]):
             raise StudyError(f"The study holds {len(found)} captures of {model!r}; name one of them: {nodes}.")
         return found[0]
 
+    def sel(
+        self,
+        *,
+        layer: "Selection" = "all",
+        sample: "SampleSelection | None" = None,
+        label: str | int | Sequence[str | int] | None = None,
+        where: "Where | None" = None,
+    ) -> dict[str, LayerView]:
+        """Return the same layers and samples of every capture that has them, by model; see :meth:`Capture.sel`.
+
+        Raises:
+            LayerNotFoundError: No capture has such a layer.
+            SampleNotFoundError: One has no such sample.
+        """
+        chosen: dict[str, LayerView] = {}
+        refused: LayerNotFoundError | None = None
+        for name, capture in self.items():
+            try:
+                chosen[name] = capture.sel(layer=layer, sample=sample, label=label, where=where)
+            except LayerNotFoundError as error:
+                refused = error
+        if refused is not None and not chosen:
+            raise refused
+        return chosen
+
     def __iter__(self) -> Iterator[str]:
         captures = self.captures()
         models = [capture.model for capture in captures]
@@ -156,35 +251,20 @@ class Activations(Mapping[str, Capture]):
         return "\n".join(["<Activations>", *(f"  {capture!r}" for capture in self.captures())])
 
 
-class StoredSource(ActivationSource):
-    """Layers of a capture on disk, read one layer and group at a time.
-
-    Args:
-        capture: Complete for the given layers.
-        layers: What to visit.
-    """
-
-    def __init__(self, capture: Capture, layers: tuple[Layer, ...]) -> None:
-        self.name = capture.model
-        self.layers = layers
-        self._arrays = {layer.name: layer_array(capture.group, layer.name) for layer in layers}
-
-    def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
-        """Yield groups of ``group_size`` samples, the last one of what remains."""
-        for start in range(0, len(order), group_size):
-            chosen = order[start : start + group_size]
-
-            def visit(visitor: Visitor, chosen: NDArray[np.int64] = chosen) -> None:
-                import torch
-
-                ascending = np.argsort(chosen)
-                for layer in self.layers:
-                    rows = self._arrays[layer.name].oindex[chosen[ascending]]
-                    values = np.empty_like(rows)
-                    values[ascending] = rows
-                    visitor(layer, torch.from_numpy(values))
-
-            yield chosen, visit
+def find_captures(study: "Study", known: Mapping[str, Capture]) -> dict[str, Capture]:
+    """Return all captures of a study by node; those already known, where nothing was added to them since."""
+    parent = study.root.get("activations")
+    found: dict[str, Capture] = {}
+    for node, group in parent.groups() if isinstance(parent, zarr.Group) else ():
+        capture = known.get(node)
+        if capture is not None and capture.attributes == dict(group.attrs):
+            found[node] = capture
+            continue
+        record = read_record(group)
+        # A group without a record is of a capture that was killed before it had stored anything.
+        if record is not None and record.layers:
+            found[node] = Capture(study, node, group, record)
+    return found
 
 
 def _is_of(capture: Capture, data: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The data of a study: ids, labels and thumbnails of the samples, so that results can be read without the images."""
+"""The data of a study: ids, labels, statistics and thumbnails, so that results can be read without the images."""
 
 from typing import TYPE_CHECKING
 
@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from outcrop.data.statistics import describe
 from outcrop.progress import Progress
-from outcrop.store.layout import escape, strings
+from outcrop.store.layout import escape, strings, write_dataset
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
 THUMBNAIL_LIMIT = 4096
 """Data of more samples is stored without thumbnails."""
 
+STATISTICS_LIMIT = 16_384
+"""Data of more samples is stored without statistics: they take a second reading of every sample."""
+
 
 def data_id(data: "Data") -> str:
     """Return the node name of data in a study: its name and the beginning of its fingerprint."""
     return f"{escape(data.name)}-{data.fingerprint[:8]}"
 
 
-def write_data(root: zarr.Group, location: str, data: "Data", progress: Progress) -> str:
+def write_data(root: zarr.Group, data: "Data", progress: Progress) -> str:
     """Store what a reader needs to know of the samples, once, and return its node name."""
     name = data_id(data)
     group = f"data/{name}"
@@ -41,23 +45,13 @@ def write_data(root: zarr.Group, location: str, data: "Data", progress: Progress
         dataset.attrs["limit"] = data.limit
     if data.labels is not None:
         dataset["label"] = ("sample", np.asarray(data.labels, dtype=np.int64), {"long_name": "class index"})
-    thumbnails = _thumbnails(data, progress) if len(data) <= THUMBNAIL_LIMIT else None
-    if thumbnails is not None:
-        dataset["thumbnail"] = (("sample", "y", "x", "channel"), thumbnails, {"long_name": "thumbnail"})
-    dataset.to_zarr(location, group=group, mode="a", zarr_format=3, consolidated=False)
+    if len(data) <= STATISTICS_LIMIT:
+        described = describe(data, thumbnails=len(data) <= THUMBNAIL_LIMIT, progress=progress)
+        for statistic, values in zip(described.statistics, described.values, strict=True):
+            attributes = {"long_name": statistic.long_name} | ({"units": statistic.units} if statistic.units else {})
+            dataset[statistic.name] = ("sample", values, attributes)
+        if described.thumbnails is not None:
+            dataset["thumbnail"] = (("sample", "y", "x", "channel"), described.thumbnails, {"long_name": "thumbnail"})
+    write_dataset(root, group, dataset)
     root.require_group(group).attrs["complete"] = True
     return name
-
-
-def _thumbnails(data: "Data", progress: Progress) -> np.ndarray | None:
-    first = data.thumbnail(0)
-    if first is None:
-        return None
-    made = np.zeros((len(data), *first.shape), dtype=np.uint8)
-    with progress("thumbnails", len(data)) as advance:
-        for index in range(len(data)):
-            picture = data.thumbnail(index)
-            if picture is not None:
-                made[index] = picture
-            advance(1)
-    return made

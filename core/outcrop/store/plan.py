@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outcrop.capture.source import bytes_per_sample
-from outcrop.errors import StudyError
+from outcrop.errors import StudyError, StudyNotFoundError
 from outcrop.models.model import Layer, Model
 from outcrop.store.layout import is_remote
 from outcrop.store.ledger import identify
@@ -33,21 +33,42 @@ def free_bytes(location: str) -> int | None:
     return shutil.disk_usage(folder).free
 
 
-def stored_bytes(location: str, model: Model, layers: Sequence[Layer], data: "Data") -> int:
-    """Return the bytes of these layers that a study already holds; 0 where there is no study yet.
+def stored_samples(
+    location: str, model: Model, layers: Sequence[Layer], data: "Data", *, reduction: str = "none"
+) -> dict[str, int]:
+    """Return how many samples of each of these layers a study already holds; none where there is no study yet.
+
+    Args:
+        location: Of the study.
+        model: What is captured.
+        layers: As they are stored.
+        data: What the model sees.
+        reduction: Description of the reduction.
 
     Raises:
         StudyError: Something else than a study is there.
     """
     from outcrop.store.study import Study
 
-    if not is_remote(location) and not Path(location).exists():
-        return 0
-    node = identify(model, data).node
-    for capture in Study(location, mode="r").activations.captures():
+    try:
+        study = Study(location, mode="r")
+    except StudyNotFoundError:
+        return {}
+    node = identify(model, data, reduction=reduction).node
+    for capture in study.activations.captures():
         if capture.node == node:
-            return sum(bytes_per_sample(layer) * capture.committed(layer.name) for layer in layers)
-    return 0
+            return {layer.name: capture.committed(layer.name) for layer in layers}
+    return {}
+
+
+def stored_bytes(location: str, model: Model, layers: Sequence[Layer], data: "Data", *, reduction: str = "none") -> int:
+    """Return the bytes of these layers that a study already holds; see :func:`stored_samples`.
+
+    Raises:
+        StudyError: Something else than a study is there.
+    """
+    samples = stored_samples(location, model, layers, data, reduction=reduction)
+    return sum(bytes_per_sample(layer) * samples.get(layer.name, 0) for layer in layers)
 
 
 def check_space(location: str, layers: Sequence[Layer], samples: int, *, stored: int = 0) -> int:

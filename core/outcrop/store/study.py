@@ -1,52 +1,56 @@
 """The study: what users open, capture into, run analyses on, and query."""
 
 import contextlib
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 import zarr
-from filelock import FileLock, Timeout
 
-from outcrop.analysis.context import Context
-from outcrop.analysis.provenance import Provenance, environment
-from outcrop.analysis.run import make_parameters, run_analysis
-from outcrop.errors import AnalysisError, ParameterError, StudyError, StudyLockedError
+from outcrop.capture.reductions import parse_reduction
+from outcrop.capture.source import LiveSource
+from outcrop.data.content import refuse_empty
+from outcrop.errors import ParameterError, StudyError, StudyNotFoundError
 from outcrop.models.model import Model
 from outcrop.progress import Progress, silent
-from outcrop.store.activations import Activations
-from outcrop.store.captures import write_capture
+from outcrop.store.activations import Activations, Capture, find_captures
+from outcrop.store.additions import add_activations
+from outcrop.store.captures import check_resumable, write_capture
 from outcrop.store.dataset import write_data
-from outcrop.store.layout import consolidate, is_remote, open_root
-from outcrop.store.results import has_result, read_result, stored_runs, write_result
-from outcrop.store.subjects import find_subjects, warn_of_assumptions
+from outcrop.store.layout import child_names, consolidate, is_present, open_root, read_dataset
+from outcrop.store.ledger import identify
+from outcrop.store.location import open_store
+from outcrop.store.locks import write_lock
+from outcrop.store.maintenance import copy_study, measure_study, merge_studies, prune_study
+from outcrop.store.results import read_result, read_results, stored_runs
+from outcrop.store.running import run_in_study
+from outcrop.store.subjects import check_first_sample, warn_of_assumptions
 
 if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
     from outcrop.data.dataset import Data
     from outcrop.models.selection import Selection
-
-
-LOCK_PATIENCE = 600.0
-"""Seconds that a finished analysis waits for another writer before it gives up."""
+    from outcrop.store.codec import Compression
 
 
 class Study:
     """One zarr group that holds data, activations and results. Get one from :func:`outcrop.open`.
 
     Attributes:
-        location: Path or URL.
+        location: Path or URL, for messages.
         root: The zarr group.
+        progress: Where long work is reported.
     """
 
-    def __init__(self, location: str, *, mode: str, progress: Progress = silent) -> None:
-        self.location = location
+    def __init__(self, location: "str | os.PathLike[str] | Store", *, mode: str, progress: Progress = silent) -> None:
+        store, self.location = open_store(location)
         self._mode = mode
-        self._progress = progress
-        self._lock: FileLock | None = None
-        self.root: zarr.Group = open_root(location, mode)
+        self.progress = progress
+        self._lock = write_lock(store, self.location)
+        self._captures: dict[str, Capture] = {}
+        self.root: zarr.Group = open_root(store, self.location, mode)
 
     def __repr__(self) -> str:
         runs = ", ".join(f"{name} ({len(found)})" for name, found in stored_runs(self.root).items())
@@ -59,8 +63,13 @@ class Study:
 
     @property
     def data(self) -> xr.DataTree:
-        """Ids, labels and thumbnails of the data sets, one group each."""
-        return self._tree("data")
+        """Ids, labels, statistics and thumbnails of the data sets, one group each."""
+        self.check_present()
+        datasets = {
+            name: read_dataset(self.root[f"data/{name}"])  # type: ignore[arg-type] # groups
+            for name in child_names(self.root, "data")
+        }
+        return xr.DataTree.from_dict(datasets)
 
     @property
     def results(self) -> xr.DataTree:
@@ -69,13 +78,8 @@ class Study:
         Raises:
             SchemaError: A stored result does not satisfy its kind, or is of a newer version.
         """
-        leaves: dict[str, xr.Dataset | xr.DataTree] = {"/": xr.Dataset()}
-        for analysis, runs in stored_runs(self.root).items():
-            for run in runs:
-                tree = read_result(self.root, self.location, analysis, run)
-                leaves[f"/{analysis}/{run}"] = xr.Dataset(attrs=tree.attrs)
-                leaves.update({f"/{analysis}/{run}/{name}": node.to_dataset() for name, node in tree.children.items()})
-        return xr.DataTree.from_dict(leaves)
+        self.check_present()
+        return read_results(self.root, self.location)
 
     def result(self, analysis: str, run: str | None = None) -> xr.DataTree:
         """Return one result; the newest run of the analysis unless one is named.
@@ -84,10 +88,19 @@ class Study:
             AnalysisNotFoundError: The study holds no such result.
             SchemaError: It does not satisfy its kind, or is of a newer version.
         """
+        self.check_present()
         return read_result(self.root, self.location, analysis, run)
 
     def capture(
-        self, model: Model, data: "Data", *, layers: "Selection" = "block", batch_size: int = 64
+        self,
+        model: Model,
+        data: "Data",
+        *,
+        layers: "Selection" = "block",
+        batch_size: int = 64,
+        reduction: str = "none",
+        compression: "Compression | None" = None,
+        resume: bool = False,
     ) -> Mapping[str, xr.DataArray]:
         """Store layers of a model over data and return them as lazy arrays by layer name.
 
@@ -98,32 +111,52 @@ class Study:
             data: From :func:`outcrop.load_data`.
             layers: Names, globs, a preset (``all``, ``block``, ``act``) or anything :func:`select_layers` takes.
             batch_size: Samples of a forward pass, fewer where they would not fit.
+            reduction: What to keep of each layer, as :func:`parse_reduction` takes it: ``spatial_mean``,
+                ``positions:16``, ``projection:256``, ``float16``; each makes a capture of its own.
+            compression: ``zstd`` or ``lz4``, of layers that are not yet there.
+            resume: Continue a capture that is there, or refuse; never begin another because something has changed.
 
         Raises:
-            StudyError: The study was opened to read.
+            ParameterError: The reduction or the compression is unknown, the batch size is below 1, or float16 cannot
+                hold a value.
+            StudyError: The study was opened to read, the disk is full, or there is nothing to resume.
             StudyLockedError: Another process is writing to it.
             LayerNotFoundError: The selection matches nothing.
             InputError: The samples do not fit the model.
+            DataNotFoundError: There is no sample.
         """
         from outcrop.models.selection import select_layers
 
+        refuse_empty(len(data), data.name)
+        if batch_size < 1:
+            raise ParameterError(f"The batch size is {batch_size}; expected at least 1.")
+        reduced = parse_reduction(reduction)
         chosen = select_layers(model, layers)
         warn_of_assumptions(model, data)
+        check_first_sample(model, data)
+        identity = identify(model, data, reduction=reduced.description if reduced else "none")
         with self.writing():
-            write_data(self.root, self.location, data, self._progress)
+            if resume:
+                check_resumable(self.root, identity)
+            write_data(self.root, data, self.progress)
             try:
                 node = write_capture(
                     self.root,
-                    model,
-                    chosen,
-                    data,
+                    identity,
+                    lambda stored: LiveSource(model, stored, data, reduction=reduced),
+                    chosen if reduced is None else tuple(map(reduced.reduced, chosen)),
+                    data.sample_ids,
                     batch_size=batch_size,
-                    progress=self._progress,
-                    on_layout=self._refresh,
+                    compression=compression or "none",
+                    progress=self.progress,
+                    on_layout=self.refresh,
+                    attributes=lambda layer: reduced.attributes(model.layer(layer.name)) if reduced else {},
                 )
             finally:
-                self._refresh()
-        return next(capture for capture in self.activations.captures() if capture.node == node)
+                # Plain readers see what is committed after an error too, unless the study itself is gone.
+                if is_present(self.root):
+                    self.refresh()
+        return self.activations[node]
 
     def run(
         self,
@@ -154,73 +187,21 @@ class Study:
             AnalysisError: Two models share a name, none is given, or the analysis cannot run on this data.
             ModelNotFoundError: The study holds nothing of a named model.
             SchemaError: The analysis returned what its kinds do not allow.
+            DataNotFoundError: There is no sample.
         """
         self._check_writable()
         if seed < 0:
             raise ParameterError(f"The seed is {seed}; expected a whole number, 0 or above.")
-        return self._run(analysis, models, data, layers, parameters or {}, seed, ())
+        if data is not None:
+            refuse_empty(len(data), data.name)
+        return run_in_study(self, analysis, models, data, layers, parameters or {}, seed)
 
-    def _run(
-        self,
-        analysis: str,
-        models: Sequence[Model | str],
-        data: "Data | None",
-        layers: "Selection",
-        parameters: Mapping[str, Any],
-        seed: int,
-        requiring: tuple[str, ...],
-    ) -> xr.DataTree:
-        from outcrop.plugins import plugin_registry
-
-        if analysis in requiring:
-            raise AnalysisError(
-                f"Analyses require each other in a circle: {' -> '.join([*requiring, analysis])}. Ask their authors."
-            )
-        kind = plugin_registry().analysis(analysis)
-        checked = make_parameters(kind, parameters)
-        subjects = find_subjects(self, models, data, layers)
-        required = {
-            name: _run_id(self._run(name, models, data, layers, {}, seed, (*requiring, analysis)))
-            for name in kind.requires
-        }
-        provenance = Provenance(
-            analysis=analysis,
-            version=kind.version,
-            parameters=checked.model_dump(mode="json"),
-            selection=layers if isinstance(layers, str) else "",
-            layers={subject.record.name: tuple(layer.name for layer in subject.layers) for subject in subjects},
-            models=tuple(subject.record for subject in subjects),
-            data=subjects[0].data,
-            requires=required,
-            seed=seed,
-            environment={},
-            started=_now(),
-        )
-        if has_result(self.root, analysis, provenance.run_id):
-            return self.result(analysis, provenance.run_id)
-        context = Context(
-            [subject.source() for subject in subjects],
-            sample_count=subjects[0].data.samples,
-            seed=seed,
-            progress=self._progress,
-            results=lambda name, leaf: self._required_leaf(analysis, required, name, leaf),
-        )
-        leaves = run_analysis(kind, context, checked)
-        with self.writing(wait=LOCK_PATIENCE):
-            if data is not None:
-                write_data(self.root, self.location, data, self._progress)
-            stamped = provenance.model_copy(update={"finished": _now(), "environment": environment()})
-            run = write_result(self.root, self.location, leaves, stamped)
-            self._refresh()
-        return self.result(analysis, run)
-
-    def _required_leaf(self, analysis: str, required: Mapping[str, str], name: str, leaf: str) -> xr.Dataset:
-        if name not in required:
-            raise AnalysisError(
-                f"Analysis {analysis!r} asks for a result of {name!r} and does not require it; it requires "
-                f"{', '.join(required) or 'none'}. Add it to 'requires'."
-            )
-        return self.result(name, required[name])[leaf].to_dataset()
+    # Each is a function of a study, documented where it stands.
+    add_activations = add_activations
+    size = measure_study
+    prune = prune_study
+    copy = copy_study
+    merge = merge_studies
 
     @contextlib.contextmanager
     def writing(self, *, wait: float = 0) -> Iterator[None]:
@@ -234,41 +215,32 @@ class Study:
             StudyLockedError: Another process holds the lock.
         """
         self._check_writable()
-        if is_remote(self.location):
+        with self._lock.held(wait):
+            self.check_present()
             yield
-            return
-        path = Path(self.location)
-        if self._lock is None:
-            self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-        try:
-            self._lock.acquire(timeout=wait)
-        except Timeout:
-            raise StudyLockedError(
-                f"Another process is writing to {self.location}; wait for it to finish, or write to another study."
-            ) from None
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _check_writable(self) -> None:
         if self._mode == "r":
             raise StudyError(f"The study {self.location} was opened to read; open it with mode='a' to add to it.")
 
-    def _tree(self, group: str) -> xr.DataTree:
-        if group not in self.root:
-            return xr.DataTree()
-        return xr.open_datatree(self.location, engine="zarr", group=group, consolidated=False)
+    def check_present(self) -> None:
+        """Look whether the study is still there.
 
-    def _refresh(self) -> None:
-        consolidate(self.location)
-        self.root = open_root(self.location, self._mode)
+        Raises:
+            StudyNotFoundError: It was deleted or moved since it was opened.
+        """
+        if not is_present(self.root):
+            raise StudyNotFoundError(
+                f"The study {self.location} is gone: it was deleted or moved after it was opened. "
+                "Open it where it is now."
+            )
 
+    def read_captures(self) -> Mapping[str, Capture]:
+        """Return all captures by node, read anew where something was added to one."""
+        self._captures = find_captures(self, self._captures)
+        return self._captures
 
-def _run_id(result: xr.DataTree) -> str:
-    record: dict[str, Any] = json.loads(result.attrs["provenance"])
-    return str(record["run_id"])
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    def refresh(self) -> None:
+        """Renew what other readers open quickly; whoever has written calls it at the end."""
+        consolidate(self.root)
+        self.root = open_root(self.root.store, self.location, self._mode)

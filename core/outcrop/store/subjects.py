@@ -9,9 +9,9 @@ from outcrop.analysis.provenance import DataRecord, ModelRecord
 from outcrop.capture.source import ActivationSource, LiveSource
 from outcrop.errors import AnalysisError
 from outcrop.models.model import AssumedPreprocessingWarning, Layer, Model
-from outcrop.store.activations import StoredSource
 from outcrop.store.dataset import data_id
-from outcrop.store.ledger import identify
+from outcrop.store.ledger import CaptureIdentity, identify
+from outcrop.store.stored_source import StoredSource
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
@@ -78,13 +78,7 @@ def _stored(study: "Study", name: str, data: "Data | None", layers: "Selection")
             "samples are stored. Run the capture again to continue it."
         )
     identity = capture.identity
-    record = ModelRecord(
-        name=name,
-        source=identity.model_source,
-        fingerprint=identity.model_fingerprint,
-        preprocessing=identity.preprocessing,
-        device=identity.device,
-    )
+    record = _model_record(identity)
     return Subject(record, stored_data_record(study, identity.data), chosen, lambda: StoredSource(capture, chosen))
 
 
@@ -99,14 +93,20 @@ def _live(study: "Study", model: Model, data: "Data | None", layers: "Selection"
     chosen = select_layers(model, layers)
     warn_of_assumptions(model, data)
     identity = identify(model, data)
-    record = ModelRecord(
-        name=model.name,
-        source=model.source,
+    record = _model_record(identity)
+    return Subject(record, data_record(data), chosen, lambda: _best_source(study, identity.node, model, chosen, data))
+
+
+def _model_record(identity: CaptureIdentity) -> ModelRecord:
+    return ModelRecord(
+        name=identity.model,
+        source=identity.model_source,
         fingerprint=identity.model_fingerprint,
         preprocessing=identity.preprocessing,
         device=identity.device,
+        reduction=identity.reduction,
+        arithmetic=identity.arithmetic,
     )
-    return Subject(record, data_record(data), chosen, lambda: _best_source(study, identity.node, model, chosen, data))
 
 
 def _best_source(study: "Study", node: str, model: Model, layers: tuple[Layer, ...], data: "Data") -> ActivationSource:
@@ -129,6 +129,21 @@ def warn_of_assumptions(model: Model, data: "Data") -> None:
             AssumedPreprocessingWarning,
             stacklevel=1,  # Always from here, so that Python shows it once a model.
         )
+
+
+def check_first_sample(model: Model, data: "Data") -> None:
+    """Hold the first sample against what a model takes, before anything is made for it.
+
+    Raises:
+        InputError: It does not fit.
+    """
+    import numpy as np
+
+    from outcrop.data.batching import batches
+
+    count = model.batch_size or 1
+    for _ in batches(data, model, batch_size=count, order=np.zeros(count, dtype=np.int64)):
+        pass
 
 
 def data_record(data: "Data") -> DataRecord:
