@@ -16,6 +16,8 @@ from outcrop.cli.options import (
     study_option,
 )
 
+_COLUMNS = {"model": "model", "layers": "layers", "samples": "samples", "size": "size"}
+
 
 @click.command("capture")
 @model_options
@@ -23,6 +25,24 @@ from outcrop.cli.options import (
 @study_option
 @click.option("--layers", "selection", default="block", show_default=True, help=layers_help)
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Samples of a forward pass.")
+@click.option(
+    "--reduction",
+    "reduction_text",
+    default="none",
+    show_default=True,
+    metavar="TEXT",
+    help="What to keep of each layer: spatial_mean (over y and x, or tokens), positions:N (of the image, the same in "
+    "every layer and model), projection:N (random, keeps inner products), float16; joined by '+'. "
+    "',seed=N' draws other positions or another projection.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["none", "zstd", "lz4"]),
+    default="none",
+    show_default=True,
+    help="Of the stored values, without loss: smaller, and slower to write and read.",
+)
+@click.option("--resume", is_flag=True, help="Continue a capture that is there; refuse where anything has changed.")
 @json_option
 def command(
     references: tuple[str, ...],
@@ -33,28 +53,58 @@ def command(
     location: str,
     selection: str,
     batch_size: int,
+    reduction_text: str,
+    compression: str,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Store activations of models over data in a study. Run it again to continue after an interruption."""
     import outcrop
+    from outcrop.capture.reductions import parse_reduction
     from outcrop.models import select_layers
     from outcrop.store.plan import capture_bytes, check_space, stored_bytes
 
     # What can be refused is refused before a study is made or anything is captured.
+    reduction = parse_reduction(reduction_text)
+    description = "none" if reduction is None else reduction.description
     models = load_models(references, device)
-    chosen = [(model, select_layers(model, selection)) for model in models]
+    selected = [(model, select_layers(model, selection)) for model in models]
     data = load_samples(data_reference, limit, strict)
     check_samples(models, data)
-    stored = sum(stored_bytes(location, model, layers, data) for model, layers in chosen)
+    chosen = [
+        (model, layers if reduction is None else tuple(map(reduction.reduced, layers))) for model, layers in selected
+    ]
+    stored = sum(stored_bytes(location, model, layers, data, reduction=description) for model, layers in chosen)
     check_space(location, [layer for _, layers in chosen for layer in layers], len(data), stored=stored)
     study = outcrop.open(location, mode="a", progress=progress)
     rows: list[dict[str, Any]] = []
     for model, layers in chosen:
-        captured = study.capture(model, data, layers=selection, batch_size=batch_size)
+        captured = study.capture(
+            model,
+            data,
+            layers=selection,
+            batch_size=batch_size,
+            reduction=description,
+            resume=resume,
+            compression=compression,  # type: ignore[arg-type] # click has checked the choice
+        )
         size = size_text(capture_bytes(layers, len(data)))
-        rows.append({"model": model.name, "layers": len(captured), "samples": len(data), "size": size})
+        row: dict[str, Any] = {"model": model.name, "layers": len(captured), "samples": len(data), "size": size}
+        rows.append(row | ({"non_finite": counts} if (counts := _non_finite(captured)) else {}))
     if as_json:
         show_json({"study": location, "captures": rows})
         return
-    show_table(rows, {"model": "model", "layers": "layers", "samples": "samples", "size": "size"})
-    click.echo(f"\nStudy: {location}")
+    show_table(rows, _COLUMNS)
+    click.echo("")
+    for row in rows:
+        for layer, count in row.get("non_finite", {}).items():
+            click.echo(f"Not finite: {count} values of {layer} of {row['model']} are NaN or infinite.")
+    click.echo(f"Study: {location}")
+
+
+def _non_finite(captured: Any) -> dict[str, int]:
+    """Return how many stored values of each layer are not finite, where any are."""
+    from outcrop.store.ledger import read_record
+
+    record = read_record(captured.group)
+    return {} if record is None else record.non_finite()

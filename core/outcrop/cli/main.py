@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 COMMANDS = {
     "capture": ("outcrop.cli.capture", "Store activations of models over data in a study."),
     "layers": ("outcrop.cli.layers", "List what can be captured of a model."),
+    "plan": ("outcrop.cli.plan", "Show what a capture will take: layers, bytes, disk and time."),
     "plugins": ("outcrop.cli.plugins", "List plugins, what they offer and which are broken."),
     "report": ("outcrop.cli.report", "Write one HTML file that shows a study's results."),
     "results": ("outcrop.cli.results", "Show what a study holds."),
     "run": ("outcrop.cli.run", "Run an analysis on models and data, and store its result."),
     "schemas": ("outcrop.cli.schemas", "Show the kinds of results and their JSON Schemas."),
+    "study": ("outcrop.cli.study", "Measure, prune, merge and copy studies."),
 }
 
 

@@ -90,13 +90,10 @@ def check_samples(models: "Sequence[Model]", data: "Data") -> None:
     Raises:
         InputError: It does not fit.
     """
-    import numpy as np
-
-    from outcrop.data import batches
+    from outcrop.store.subjects import check_first_sample
 
     for model in models:
-        for _ in batches(data, model, batch_size=1, order=np.zeros(1, dtype=np.int64)):
-            pass
+        check_first_sample(model, data)
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
