@@ -27,7 +27,7 @@ from typing import Any
 
 STEPS = ["forward pass", "shard append", "shard seal", "ledger commit", "array metadata", "consolidation", "data set"]
 SAMPLES, BATCH, SECOND_CALL = 150, 8, "kind:act"
-# Bytes of the shared memory. A byte for each step, since the network and the writing thread are each in one of their own.
+# Bytes of the shared memory, one for each step, since the network and the writing thread are each in one of their own.
 _WITHIN, _OCCURRED = 0, len(STEPS)
 
 

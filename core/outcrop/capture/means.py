@@ -21,8 +21,9 @@ LARGEST_HALF = 65504
 class SpatialMean(Reduction):
     """The mean over all positions: (channel, y, x) becomes (channel), and (token, feature) becomes (feature).
 
-    A class token is a token like the others and counts as one. Layers without positions, and those whose dimensions
-    have no names (attention maps), are left as they are. Half precision is summed and kept in float32, integers in
+    A class token is a token like the others and counts as one. An attention map (head, token, token_key) becomes
+    (head, token_key): what each token is paid on average. Layers without positions, and those whose dimensions have
+    numbers for names (windows), are left as they are. Half precision is summed and kept in float32, integers in
     float64.
     """
 

@@ -54,8 +54,9 @@ class SampledPositions(Reduction):
     Tokens of an image are taken to lie row by row on a square grid, after none, 1, 2, 4 or 5 others; those (class
     token, registers) have no place in the image and are left out. Where no square fits, as in text, the places' x is
     the position in the sequence. A layer of no more positions than places is kept whole, in its shape: its
-    attributes say which of its cells belongs to each place. Layers without positions, and those whose dimensions have
-    no names (attention maps), are left as they are.
+    attributes say which of its cells belongs to each place. Of an attention map the tokens that attend are sampled, not
+    those that they attend to. Layers without positions, and those whose dimensions have numbers for names (windows),
+    are left as they are.
 
     Attributes:
         count: Number of places.

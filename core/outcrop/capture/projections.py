@@ -2,8 +2,10 @@
 
 import math
 import warnings
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 ENTRIES = 4
 """Most entries of a column."""
 
+KEPT_BYTES = 512 << 20
+"""Bytes of matrices that are kept for the next batch: those of all layers of a DenseNet-121 take 283 MB."""
+
 _STREAM = 2
-_CACHED = 32
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class RandomProjection(Reduction):
     so for a linear kernel the error of an entry of the Gram matrix is at most ``sqrt(2 / dimension) |a| |b|`` in the
     root of the mean square. Features of one layer that are captured with one seed in two models are projected alike.
 
-    Cost: s multiplications a feature. Memory: 8 s bytes a feature for the matrix (13 s on a GPU), kept for the last 32
-    sizes of layers. Layers of no more features than the dimension are left as they are. Half precision is summed and
+    Cost: s multiplications a feature. Memory: 8 s bytes a feature for the matrix (13 s on a GPU), kept up to
+    512 MB for the sizes of layers used last. Layers of no more features than the dimension are left as they are. Half precision is summed and
     kept in float32, integers in float64.
 
     Attributes:
@@ -133,29 +137,71 @@ def _by_row(projection: RandomProjection, features: int) -> tuple[NDArray[np.int
     return starts, order // entries, signs.ravel()[order] / math.sqrt(entries)
 
 
-@lru_cache(maxsize=_CACHED)
+class _Kept:
+    """What was made last, up to a number of bytes; the oldest goes first.
+
+    A network has as many matrices as sizes of layers, from tens of them to hundreds: a limit on their number would
+    either not bound the memory, or have all of them made again for every batch.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._found: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: tuple[object, ...], make: Callable[[], tuple[Any, int]]) -> Any:
+        """Return what is kept under a key, or what ``make`` returns beside its bytes."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key][0]
+        made, size = make()
+        with self._lock:
+            self._found[key] = made, size
+            while sum(size for _, size in self._found.values()) > self._limit:
+                self._found.popitem(last=False)
+        return made
+
+
+_KEPT = _Kept(KEPT_BYTES)
+
+
 def _sparse(projection: RandomProjection, features: int, dtype: "torch.dtype") -> "Tensor":
     """Return the matrix (dimension, feature) in compressed sparse rows."""
+    matrix: Tensor = _KEPT.get((projection, features, dtype), lambda: _make_sparse(projection, features, dtype))
+    return matrix
+
+
+def _make_sparse(projection: RandomProjection, features: int, dtype: "torch.dtype") -> tuple["Tensor", int]:
     import torch
 
     starts, columns, weights = _by_row(projection, features)
     with warnings.catch_warnings():
         # torch says that sparse matrices are in beta; what it computes here is compared with dense ones in the tests.
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
+        parts = (
             torch.from_numpy(starts.astype(np.int32)),
             torch.from_numpy(columns.astype(np.int32)),
             torch.from_numpy(weights).to(dtype),
-            (projection.dimension, features),
-            check_invariants=False,
         )
+        matrix = torch.sparse_csr_tensor(*parts, (projection.dimension, features), check_invariants=False)
+    return matrix, sum(part.nbytes for part in parts)
 
 
-@lru_cache(maxsize=_CACHED)
 def _gathering(
     projection: RandomProjection, features: int, dtype: "torch.dtype", device: "torch.device"
 ) -> list[tuple["Tensor", "Tensor", "Tensor"]]:
     """Return columns and weights (row, entry) of each block of rows, and which entries only fill up short rows."""
+    key = (projection, features, dtype, device)
+    found: list[tuple[Tensor, Tensor, Tensor]] = _KEPT.get(
+        key, lambda: _make_gathering(projection, features, dtype, device)
+    )
+    return found
+
+
+def _make_gathering(
+    projection: RandomProjection, features: int, dtype: "torch.dtype", device: "torch.device"
+) -> tuple[list[tuple["Tensor", "Tensor", "Tensor"]], int]:
     import torch
 
     starts, columns, weights = _by_row(projection, features)
@@ -174,4 +220,4 @@ def _gathering(
             )
         )
         first += rows
-    return found
+    return found, sum(part.nbytes for parts in found for part in parts)

@@ -68,8 +68,11 @@ def command(
 
 def _show(plan: "Forecast", location: str | None) -> None:
     several = len(plan.timings) > 1
-    columns = {"layer": "layer", "kind": "kind", "shape": "shape", "type": "type", "sample": "per sample"}
-    columns |= {"total": "total", "shards": "files", "read": "read at once"}
+    columns = {"layer": "layer", "kind": "kind", "shape": "shape"}
+    types = sorted({one.layer.dtype for one in plan.layers})
+    # Where all are alike, the summary says it, and the table fits a terminal of 80 columns.
+    columns |= {"type": "type"} if len(types) > 1 else {}
+    columns |= {"sample": "sample", "total": "total", "shards": "files", "read": "chunk"}
     if any(one.present for one in plan.layers):
         columns["present"] = "stored"
     show_table([_row(one, plan.samples) for one in plan.layers], {"model": "model"} | columns if several else columns)
@@ -88,14 +91,17 @@ def _row(one: "LayerForecast", samples: int) -> dict[str, Any]:
         "sample": size_text(one.bytes_per_sample),
         "total": size_text(one.stored_bytes),
         "shards": one.shards,
-        "read": f"{one.chunk_samples} samples" if one.chunk_samples > 1 else "1 sample",
+        "read": one.chunk_samples,
         "present": "all" if one.present == samples else str(one.present) if one.present else "",
     }
 
 
 def _summary(plan: "Forecast", location: str | None) -> list[tuple[str, str]]:
     layers = f"{len(plan.layers)} layers" if len(plan.layers) != 1 else "1 layer"
-    lines = [("total", f"{layers} of {plan.samples} samples: {size_text(plan.stored_bytes)} in {plan.files} files")]
+    types = ", ".join(sorted({one.layer.dtype for one in plan.layers}))
+    held = f"{size_text(plan.stored_bytes)} of {types} in {plan.files} files"
+    lines = [("total", f"{layers} of {plan.samples} samples: {held}")]
+    lines.append(("chunk", "how many samples are read at once"))
     if plan.present_bytes:
         lines.append(
             ("stored", f"{size_text(plan.present_bytes)}, so {size_text(plan.needed_bytes)} are to be written")
@@ -106,13 +112,11 @@ def _summary(plan: "Forecast", location: str | None) -> list[tuple[str, str]]:
     elif location is None:
         lines.append(("disk", "not looked at; name the study with --study"))
     lines.append(("memory", f"up to {size_text(plan.memory)} of values, beside the network"))
-    rates = "; ".join(
-        f"{timing.model} {rate_text(timing.rate, 'samples')} on {timing.device}"
-        f"{f' with {_threads(timing.threads)}' if timing.device == 'cpu' else ''}"
-        for timing in plan.timings
-    )
-    batch = max(timing.samples for timing in plan.timings)
-    lines.append(("time", f"about {time_text(plan.seconds)}, without the disk ({rates}, from one batch of {batch})"))
+    lines.append(("time", f"about {time_text(plan.seconds)}, without the disk, from one batch of each model:"))
+    for timing in plan.timings:
+        where = f"{timing.device} with {_threads(timing.threads)}" if timing.device == "cpu" else timing.device
+        batch = f"batch of {timing.samples}"
+        lines.append(("", f"{timing.model}, {rate_text(timing.rate, 'samples')} on {where} ({batch})"))
     return lines
 
 

@@ -86,7 +86,7 @@ def list_layers(two: Sequence[Value], three: Sequence[Value]) -> Listing:
         shape = tuple(size for position, size in enumerate(value.shape) if position != dimension)
         if per_sample != 1:
             shape = (per_sample, *shape)
-        dims = _dimensions(value, shape, operation, named)
+        dims = _dimensions(value, shape, operation, named, windows=per_sample != 1)
         named[value.index] = (shape, dims)
         layers.append(
             CapturedLayer(
@@ -164,12 +164,14 @@ def _dimensions(
     shape: tuple[int, ...],
     operation: str,
     named: Mapping[int, tuple[tuple[int, ...], tuple[str, ...]]],
+    *,
+    windows: bool,
 ) -> tuple[str, ...]:
     """Return names for the dimensions of one sample.
 
     What works on each number by itself keeps those it was given. Where none of what a function was given is an image,
-    what it returns is none: tokens whose features are split among heads have three dimensions too. Where that is not
-    known, for what it was given had been reshaped, an image is square.
+    what it returns is none: tokens whose features are split among heads have three dimensions too, as have windows.
+    Where that is not known, for what it was given had been reshaped, an image is square.
     """
     if value.kind == "input" and "int" in value.dtype and len(shape) == 1:
         return ("token",)
@@ -179,9 +181,11 @@ def _dimensions(
             if known == shape:
                 return dims
     names = dimension_names(shape, value.kind, operation)
-    if value.from_module or value.kind not in ("act", "add", "other", "norm") or "y" not in names:
+    if "y" not in names or value.kind == "input":
         return names
-    images = any("y" in dims for _, dims in given) if given else shape[1] == shape[2]
+    images = not windows
+    if images and not value.from_module and value.kind in ("act", "add", "other", "norm"):
+        images = any("y" in dims for _, dims in given) if given else shape[1] == shape[2]
     return names if images else tuple(f"dim_{position}" for position in range(1, len(shape) + 1))
 
 

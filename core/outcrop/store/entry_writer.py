@@ -112,7 +112,8 @@ class EntryWriter:
                 )  # fmt: skip
             samples = possible
             readable = self._in_whole_shards(min(samples, readable))
-            self._record_progress(samples, readable, self._entry.non_finite)
+            # Of fewer samples it is not known how many values were not finite; from the beginning it is.
+            self._record_progress(samples, readable, self._entry.non_finite if samples else {})
         self._counted_before = dict(self._entry.non_finite)
         self._readable = self._in_whole_shards(samples)
         if self._readable != readable:

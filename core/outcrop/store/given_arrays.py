@@ -103,6 +103,15 @@ def content_digest(arrays: Mapping[str, Any]) -> str:
     return total.hexdigest()
 
 
+def rows_digest(array: Any) -> str:
+    """Return a hash of the first row, the last one and two between, to tell in no time whether values are others."""
+    found = hashlib.sha256(repr((tuple(array.shape), _dtype_name(array))).encode())
+    for row in np.unique(np.linspace(0, int(array.shape[0]) - 1, 4).round().astype(np.int64)):
+        values = read_rows(array, row[None])
+        found.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
+    return found.hexdigest()
+
+
 def same_values(array: Any, stored: Any) -> bool:
     """Return whether a stored array holds an array's values. Cost: one read of both."""
     if tuple(array.shape) != tuple(stored.shape) or np.dtype(_numpy_name(_dtype_name(array))) != stored.dtype:

@@ -178,12 +178,13 @@ def _positions(table: xr.Dataset, sample: SampleSelection, name: str) -> NDArray
     """Return the positions of a selection of samples, in the order given."""
     count = table.sizes["sample"]
     if isinstance(sample, slice):
-        bounds = [
+        start, stop = (
             _position(table, bound, name) if isinstance(bound, str) else bound for bound in (sample.start, sample.stop)
-        ]
-        if isinstance(sample.stop, str):
-            bounds[1] += 1  # by id, both ends belong to it, as everywhere in xarray
-        return np.arange(count)[slice(bounds[0], bounds[1], sample.step)]
+        )
+        if isinstance(sample.stop, str):  # by id, both ends belong to it, as everywhere in xarray
+            backwards = sample.step is not None and sample.step < 0
+            stop = stop + 1 if not backwards else stop - 1 if stop else None
+        return np.arange(count)[slice(start, stop, sample.step)]
     if isinstance(sample, xr.DataArray) or (isinstance(sample, np.ndarray) and sample.dtype == bool):
         if sample.dtype == bool:
             return np.flatnonzero(_mask(sample, table, "sample"))
@@ -204,6 +205,11 @@ def _position(table: xr.Dataset, one: Any, name: str) -> int:
                 f"Its {count} ids begin with {', '.join(map(repr, map(str, ids[:3])))}; numbers are positions."
             )
         return int(ids.get_loc(one))
+    if not isinstance(one, int | np.integer):
+        raise SampleNotFoundError(
+            f"There is no sample {one!r} of {name!r}: samples are chosen by id, which is text, or by position, "
+            "which is a whole number."
+        )
     if not -count <= int(one) < count:
         raise SampleNotFoundError(f"There is no sample {int(one)} of {name!r}; positions go from 0 to {count - 1}.")
     return int(one) % count

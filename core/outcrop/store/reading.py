@@ -59,7 +59,7 @@ class LayerValues:
             found = self[first]
             return np.asarray(found[rest] if isinstance(first, int | np.integer) else found[(slice(None), *rest)])
         if isinstance(first, int | np.integer):
-            one: NDArray[Any] = self.rows(self._chosen(slice(int(first), int(first) + 1)), rest)[0]
+            one: NDArray[Any] = self.rows(self._chosen(np.array([first])), rest)[0]
             return one
         return self.rows(self._chosen(first), rest)
 

@@ -162,7 +162,8 @@ class LocalShards(LayerShards):
 
     def _append(self, shard: int, offset: int, pieces: Sequence[Any]) -> None:
         # Opened anew each time: hundreds of layers would exceed the number of files that a process may hold open.
-        with open(os.open(self._part(shard), os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)), "wb") as stored:
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        with open(os.open(self._part(shard), flags, 0o666), "wb") as stored:  # as open() would make it, not executable
             stored.seek(offset)
             for piece in pieces:
                 stored.write(piece)

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,12 +60,14 @@ class ShardWriter:
         interrupted: KeyboardInterrupt | None = None
         while True:
             try:
-                self._thread.shutdown(wait=True)
+                # For the tasks, not the thread: Python 3.11 takes a thread for ended whose joining was interrupted.
+                wait(self._pending)
                 break
             except KeyboardInterrupt as error:
                 # Asked again to stop. What is in hand is ended all the same: nobody else may touch its files meanwhile.
                 self._stopped.set()
                 interrupted = error
+        self._thread.shutdown(wait=True)
         if interrupted is not None:
             raise interrupted
         if kind is None:

@@ -7,6 +7,8 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from PIL.Image import Image
+
 from outcrop.analysis.provenance import ModelRecord, Provenance, environment
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
@@ -70,7 +72,7 @@ class StoredTrajectory:
                     name=model.name,
                     source=model.source,
                     fingerprint=_structure(model),
-                    preprocessing=model.preprocessing.description if model.preprocessing is not None else "none",
+                    preprocessing=_preprocessing(model, data),
                     device=model.device.split(":")[0],
                 ),
             ),
@@ -127,6 +129,13 @@ class StoredTrajectory:
             removals = [Removal(path, "renewed", 0, 0) for path in old]
             prune(self._study.root, removals, refresh=self._study.refresh)
             self._written = (run,)
+
+
+def _preprocessing(model: TorchModel, data: "Data") -> str:
+    """Return what the samples go through: only pictures do, arrays are taken as they are."""
+    if model.preprocessing is None or not isinstance(data.read(0), Image):
+        return "none"
+    return model.preprocessing.description
 
 
 def _question(stamp: dict[str, Any]) -> str:

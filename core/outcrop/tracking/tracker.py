@@ -48,7 +48,8 @@ class Tracker:
     every tracked step: readers see the old one or the new one, and a training that is killed loses nothing tracked.
 
     Cost: a forward pass over the samples, and that of :class:`outcrop.numerics.GramAccumulator`; the samples
-    stay in memory, ready for the network. In training over several processes, track in one of them.
+    stay in memory, ready for the network. What is written at a step grows with the steps before it, by 8 bytes for
+    each pair of layers: 40 MB at the thousandth step of 70 layers, 2.6 GB of 570; so choose ``layers`` or ``every``. In training over several processes, track in one of them.
 
     Args:
         network: A module, wrapped (``DataParallel``, ``torch.compile``) or not; or a loaded torch model.
@@ -62,7 +63,8 @@ class Tracker:
         study: Where to store: an open study, or a path, URL or store; None keeps it in memory.
         name: Of the model; by default the class of the network.
         resume: Whether to continue, after a restart, what the study holds of the same name, layers and samples. Steps
-            from the first one tracked on are then replaced.
+            from the first one tracked on are then replaced. The network of the first step is gone by then, so what
+            compares with it is NaN, unless training starts at that step again.
 
     Raises:
         ParameterError: An option is out of its range.

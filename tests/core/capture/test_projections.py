@@ -144,3 +144,28 @@ def test_a_million_features_take_no_dense_matrix() -> None:
     found = RandomProjection(4096).apply(layer, torch.ones(1, 1_000_000))
     assert found.shape == (1, 4096)
     assert abs(float(found.square().sum()) / 1e6 - 1) < 6 * math.sqrt(2 / 4096)
+
+
+def test_matrices_are_kept_by_their_bytes_and_made_once() -> None:
+    from outcrop.capture.projections import _Kept
+
+    made: list[str] = []
+
+    def take(name: str, size: int) -> str:
+        def make() -> tuple[str, int]:
+            made.append(name)
+            return name, size
+
+        return str(kept.get((name,), make))
+
+    kept = _Kept(100)
+    many = [f"small {index}" for index in range(50)]
+    for name in many * 2:
+        assert take(name, 2) == name
+    assert made == many
+    assert take("large", 60) == "large"
+    take("small 49", 2)
+    take("small 0", 2)
+    assert made == [*many, "large", "small 0"]
+    assert take("beyond", 101) == take("beyond", 101) == "beyond"
+    assert made[-2:] == ["beyond", "beyond"]

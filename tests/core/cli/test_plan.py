@@ -16,14 +16,17 @@ def test_a_plan_lists_layers_disk_memory_and_time_and_writes_nothing(
     shown = outcrop_command(*asked)
     assert shown.code == 0
     lines = shown.out.splitlines()
-    assert lines[0].split()[:4] == ["layer", "kind", "shape", "type"]
+    assert lines[0].split() == ["layer", "kind", "shape", "sample", "total", "files", "chunk"]
+    assert max(map(len, (line.rstrip() for line in lines[:6]))) <= 80
     assert sum("4 x 16 x 16" in line for line in lines) == 5
-    said = {line.split()[0]: line for line in lines[-4:]}
+    said = {line.split()[0]: line for line in lines[-6:]}
     assert said["total"].startswith("total    5 layers of 12 samples: ")
     assert said["disk"].endswith(f"free at {tmp_path / 's.zarr'}: fits")
     assert "beside the network" in said["memory"]
-    assert "samples/s on cpu with" in said["time"]
-    assert "one batch of 12" in said["time"]
+    assert "float32 in 5 files" in said["total"]
+    assert said["time"].endswith("without the disk, from one batch of each model:")
+    assert "samples/s on cpu with" in lines[-1]
+    assert lines[-1].endswith("(batch of 12)")
     assert not (tmp_path / "s.zarr").exists()
     told = json.loads(outcrop_command(*asked, "--json").out)
     assert told["samples"] == 12

@@ -558,3 +558,23 @@ def test_a_network_of_colour_images_without_preprocessing_gets_the_plain_one():
     assert pixels.shape == (3, 32, 32)
     assert float(pixels[0].min()) == pytest.approx(1.0)
     assert TorchModel(nn.Linear(4, 2)).preprocessing is None
+
+
+def test_windows_and_heads_are_no_images() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.qkv, self.norm = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 8), nn.LayerNorm(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x)  # (sample, 8, 4, 4)
+            left, right = x.chunk(2, dim=1)
+            gated = left * right.sigmoid()
+            windows = x.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 4, 5, 1).reshape(len(x) * 4, 4, 8)
+            mixed = self.qkv(windows)
+            heads = x.flatten(2).transpose(1, 2).reshape(len(x), 16, 2, 4).transpose(1, 2)
+            return (self.norm(heads * 2).mean((1, 2, 3)) + gated.mean((1, 2, 3)))[:, None] + mixed.mean((0, 1))[None]
+
+    dims = {layer.name: layer.dims for layer in TorchModel(Attention(), input_shape=(3, 8, 8)).layers}
+    assert dims["patches"] == dims["mul:0"] == ("channel", "y", "x")
+    assert dims["qkv"] == dims["mul:1"] == dims["norm"] == ("dim_1", "dim_2", "dim_3")

@@ -1,7 +1,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outcrop.store.chunking import CHUNK_BYTES, SHARD_BYTES, Chunking, choose_chunking
+from outcrop.models.model import Layer
+from outcrop.store.chunking import (
+    CHUNK_BYTES,
+    REMOTE_BUDGET,
+    REMOTE_SHARD_BYTES,
+    SHARD_BYTES,
+    Chunking,
+    choose_chunking,
+    plan_chunking,
+)
 
 SIZES = st.integers(1, 1 << 28)
 COUNTS = st.integers(1, 3000)
@@ -46,3 +55,20 @@ def test_a_prime_batch_is_written_sample_by_sample_or_whole() -> None:
 
 def test_one_sample_is_one_chunk_and_one_shard() -> None:
     assert choose_chunking(10, batch=64, samples=1) == Chunking(1, 1)
+
+
+@given(widths=st.lists(st.integers(1, 1 << 22), min_size=1, max_size=5), batch=COUNTS, samples=COUNTS)
+def test_open_shards_of_a_store_of_whole_objects_fit_its_budget(widths: list[int], batch: int, samples: int) -> None:
+    layers = [
+        Layer(name=str(width), kind="block", index=index, shape=(width,), dtype="float32", operation="", dims=("x",))
+        for index, width in enumerate(dict.fromkeys(widths))
+    ]
+    found = plan_chunking(layers, samples=samples, batch=batch, local=False)
+    batch = min(batch, samples)
+    held = [found[layer.name].shard * layer.shape[0] * 4 for layer in layers]
+    if all(one.shard % batch == 0 for one in found.values()):
+        assert len({one.shard for one in found.values()}) == 1
+        assert sum(held) <= REMOTE_BUDGET
+        assert max(held) <= REMOTE_SHARD_BYTES or found[layers[0].name].shard == batch
+    else:
+        assert all(batch % one.shard == 0 for one in found.values())

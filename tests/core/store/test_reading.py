@@ -66,6 +66,8 @@ def test_samples_are_chosen_by_position_id_slice_and_mask(labelled: Study) -> No
         (slice(2, 5), [2, 3, 4]),
         (slice(None, None, 4), [0, 4, 8]),
         (slice("2", "5"), [2, 3, 4, 5]),
+        (slice("5", "3", -1), [5, 4, 3]),
+        (slice("2", "0", -1), [2, 1, 0]),
         (np.arange(10) > 7, [8, 9]),
         ([index == 6 for index in range(10)], [6]),
         (xr.DataArray([1, 3], dims="sample"), [1, 3]),
@@ -99,6 +101,10 @@ def test_selections_that_match_nothing_say_what_there_is(
     capture = labelled.activations["net"]
     for arguments, message in [
         ({"sample": "11"}, r"There is no sample '11' of 'net'\. Did you mean '1'.*Its 10 ids begin with '0', '1', '2'"),
+        (
+            {"sample": [1.5]},
+            r"There is no sample 1\.5 of 'net': samples are chosen by id, which is text, or by position",
+        ),
         ({"sample": 10}, r"There is no sample 10 of 'net'; positions go from 0 to 9"),
         ({"label": "cats"}, r"The samples of 'net' have no class 'cats'\. Did you mean 'cat'\? Classes: cat, dog\."),
         ({"label": 5}, r"None of the 10 samples of 'net' satisfies the selection; widen it\. Known of each sample: "),
@@ -247,6 +253,12 @@ def test_a_stored_source_gives_every_sample_in_any_order(
     np.testing.assert_array_equal(np.concatenate(groups), positions[order])
     for layer, values in arrays.items():
         np.testing.assert_array_equal(np.concatenate(seen[layer]), values[positions[order]])
+
+
+def test_a_single_sample_is_read_by_its_position_from_either_end(open_study: OpenStudy) -> None:
+    capture, arrays = many_shards(open_study())
+    for position in (0, 17, -1, -48):
+        np.testing.assert_array_equal(capture.values_of("a")[position], arrays["a"][position])
 
 
 def test_a_shuffled_pass_reads_every_chunk_once_where_all_fit(

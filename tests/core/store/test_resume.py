@@ -1,20 +1,26 @@
 """Interrupted captures: continued to the same bytes, and refused where they would be something else."""
 
 import importlib.util
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from torch import nn
 
 import outcrop
 from outcrop.data import load_data
-from outcrop.errors import InputError, StudyError
+from outcrop.errors import InputError, ParameterError, StudyError
 from outcrop.models import load_model
 from outcrop.store import chunking, shards
+from outcrop.store.layout import write_attributes
 from outcrop.store.ledger import read_record
+from outcrop.testing import ArrayModel, IndexData
 
 _script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 _spec = importlib.util.spec_from_file_location("kills", _script)
@@ -99,8 +105,86 @@ def test_a_capture_whose_part_was_lost_goes_back_and_ends_with_the_same_bytes(
     newest = max((tmp_path / "broken.zarr" / begun.group.path / "0" / "values").glob("c.*"))
     newest.unlink()
     capture(tmp_path / "broken.zarr", compression=compression)
-    assert f"continuing after {before - before % 8 - 8 if before % 8 else before - 8}" in caplog.text or caplog.text
+    told = re.search(r"that the ledger tells of are gone; continuing after (\d+) samples and not (\d+)\.", caplog.text)
+    assert told is not None
+    assert int(told[1]) < int(told[2]) == before == 32
+    assert int(told[1]) % 8 == 0
     assert without_root(tmp_path / "broken.zarr") == without_root(tmp_path / "whole.zarr")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_sealed_shard_whose_name_a_power_failure_lost_is_sealed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture(tmp_path / "whole.zarr")
+    interrupted(tmp_path / "broken.zarr", monkeypatch)
+    begun = outcrop.open(tmp_path / "broken.zarr").activations["net"]
+    first = tmp_path / "broken.zarr" / begun.group.path / "0" / "values" / "c.0.0"
+    first.rename(first.with_name("c.0.0.part"))
+    capture(tmp_path / "broken.zarr")
+    assert without_root(tmp_path / "broken.zarr") == without_root(tmp_path / "whole.zarr")
+
+
+def test_a_study_that_is_taken_away_while_it_is_written_is_said_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = shards.LocalShards._append
+
+    def bereft(self: shards.LocalShards, *arguments: Any) -> None:
+        shutil.rmtree(tmp_path / "s.zarr", ignore_errors=True)
+        append(self, *arguments)
+
+    monkeypatch.setattr(shards.LocalShards, "_append", bereft)
+    with pytest.raises(StudyError, match=r"The study was taken away while 'net' was captured: .*\.part is gone\. Run"):
+        capture(tmp_path / "s.zarr")
+
+
+def test_a_file_of_the_data_that_is_gone_is_not_taken_for_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcrop.models.torch_ import TorchModel
+
+    def lacking(*_: Any) -> None:
+        (tmp_path / "table.csv").read_text()
+
+    monkeypatch.setattr(TorchModel, "visit", lacking)
+    with pytest.raises(FileNotFoundError, match=r"table\.csv"):
+        capture(tmp_path / "s.zarr")
+
+
+def test_a_layer_without_values_and_a_batch_without_samples_are_refused(tmp_path: Path) -> None:
+    study = outcrop.open(tmp_path / "s.zarr", mode="a")
+    empty = ArrayModel("net", {"a": np.zeros((4, 2)), "b": np.zeros((4, 0, 3))})
+    with pytest.raises(InputError, match=r"Layer 'b' of 'net' has no values: its shape per sample is \(0, 3\)\. Leave"):
+        study.capture(empty, IndexData(4), layers="all")
+    with pytest.raises(ParameterError, match=r"The batch size is 0; expected at least 1\."):
+        study.capture(empty, IndexData(4), layers="a", batch_size=0)
+    assert "activations" not in study.root
+
+
+def test_an_unfinished_capture_without_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(tmp_path / "s.zarr", monkeypatch, layers="0")
+    group = outcrop.open(tmp_path / "s.zarr", mode="a").activations["net"].group
+    group.create_array(
+        "0/values",
+        shape=(SAMPLES, 40),
+        chunks=(8, 40),
+        dtype="float32",
+        overwrite=True,
+        dimension_names=("sample", "x"),
+    )
+    with pytest.raises(StudyError, match=r"The capture net-.* was begun by an earlier outcrop, which wrote no shards"):
+        capture(tmp_path / "s.zarr", layers="0")
+
+
+def test_the_ledger_is_renewed_as_zarr_renews_attributes(tmp_path: Path) -> None:
+    said = {"capture": {"samples": 3, "name": "ä", "layers": [1, None]}}
+    groups = [zarr.create_group(tmp_path / name, path="a/b", attributes={"kept": 1}) for name in ("theirs", "ours")]
+    groups[0].attrs.update(said)
+    write_attributes(groups[1], said)
+    theirs, ours = (json.loads((tmp_path / name / "a" / "b" / "zarr.json").read_text()) for name in ("theirs", "ours"))
+    assert ours == theirs
+    assert dict(groups[1].attrs) == {"kept": 1, **said}
 
 
 def interrupted(location: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:

@@ -149,6 +149,29 @@ def test_a_part_that_was_cut_is_not_taken_for_whole(tmp_path: Path, compression:
         assert layer_shards(array, codec).restore(6, 0) == 0
 
 
+def test_a_shard_is_a_file_like_any_other(tmp_path: Path) -> None:
+    values = noise(16)
+    codec = ChunkCodec(values.dtype)
+    shards = layer_shards(make_array(tmp_path, values, Chunking(2, 8), codec), codec)
+    write(shards, values, 0, 16)
+    shards.seal(16)
+    (tmp_path / "other").write_bytes(b"")
+    assert (tmp_path / "values" / "c.0.0.0").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_sealed_shard_whose_name_was_lost_is_found_in_its_part(tmp_path: Path) -> None:
+    values = noise(40)
+    codec = ChunkCodec(values.dtype)
+    array = make_array(tmp_path, values, Chunking(2, 8), codec)
+    shards = layer_shards(array, codec)
+    write(shards, values, 0, 28)
+    shards.seal(28)
+    before = content(tmp_path)
+    (tmp_path / "values" / "c.1.0.0").rename(tmp_path / "values" / "c.1.0.0.part")
+    assert layer_shards(array, codec).restore(28, 24) == 28
+    assert content(tmp_path) == before
+
+
 def test_going_back_opens_a_sealed_shard_again(tmp_path: Path) -> None:
     values = noise(16)
     codec = ChunkCodec(values.dtype)

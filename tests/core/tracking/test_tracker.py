@@ -151,6 +151,7 @@ def test_what_is_stored_is_one_validated_result_that_plain_xarray_reads(tmp_path
     record = json.loads(study.result("tracking").attrs["provenance"])
     assert record["models"][0]["name"] == "small"
     assert record["models"][0]["fingerprint"].startswith("structure:")
+    assert record["models"][0]["preprocessing"] == "none"
     assert record["parameters"]["steps"] == [0, 5, 9]
     assert record["data"]["samples"] == 24
     assert study.data[record["data"]["node"]].sizes["sample"] == 24
@@ -297,12 +298,14 @@ def test_a_study_that_cannot_be_written_does_not_end_the_training() -> None:
     assert outcrop.open(memory).result("tracking")["trajectory"]["step"].values.tolist() == [0, 1]
 
 
-def test_pictures_and_data_are_taken_as_load_data_takes_them() -> None:
+def test_pictures_and_data_are_taken_as_load_data_takes_them(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
     pictures = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
     model = outcrop.load_model(net, name="own", input_shape=(3, 8, 8))
-    tracker = outcrop.Tracker(model, pictures, layers="all")  # type: ignore[arg-type]
+    tracker = outcrop.Tracker(model, pictures, layers="all", study=tmp_path / "s.zarr")  # type: ignore[arg-type]
     tracker.update(0)
+    record = json.loads(outcrop.open(tmp_path / "s.zarr").result("tracking").attrs["provenance"])
+    assert record["models"][0]["preprocessing"].startswith("shorter side to 8")
     assert set(tracker.dataset["model"].values.tolist()) == {"own"}
     floats = np.random.default_rng(1).normal(size=(8, 3, 8, 8)).astype(np.float32)
     assert len(outcrop.Tracker(net, outcrop.load_data(floats), layers="all").layers) == len(tracker.layers)

@@ -26,6 +26,7 @@ class Removal:
         stored: Bytes in the store.
         files: Number of objects.
         layer: Name of the layer that it is, where it is one of a capture that stays.
+        is_group: Whether it is all that lies below its path, and not a single object.
     """
 
     path: str
@@ -33,11 +34,7 @@ class Removal:
     stored: int
     files: int
     layer: str | None = None
-
-    @property
-    def is_group(self) -> bool:
-        """Whether it is all that lies below its path, and not a single object."""
-        return not self.path.endswith((_PART, _TEMPORARY))
+    is_group: bool = True
 
 
 def plan_pruning(
@@ -92,7 +89,7 @@ class _Plan:
         groups = [f"{removal.path}/" for removal in found]
         temporary = [key for key in self._sizes if key.endswith(_TEMPORARY)]
         found += [
-            Removal(key, "temporary file of a killed writer", self._sizes[key], 1)
+            Removal(key, "temporary file of a killed writer", self._sizes[key], 1, is_group=False)
             for key in temporary
             if not any(key.startswith(group) for group in groups)
         ]
@@ -161,7 +158,7 @@ class _Plan:
             if name not in going and readable.get(name, 0) == record.samples:
                 for key in self._below(f"{path}/{folder}"):
                     if key.endswith(_PART):
-                        yield Removal(key, "part of a shard of a finished layer", self._sizes[key], 1)
+                        yield Removal(key, "part of a shard of a finished layer", self._sizes[key], 1, is_group=False)
 
     def _of_results(self) -> Iterator[Removal]:
         stamps: dict[str, dict[str, Any]] = {}

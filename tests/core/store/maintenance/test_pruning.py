@@ -238,3 +238,15 @@ def test_killed_at_any_moment_pruning_leaves_a_valid_study_and_the_next_one_ends
         kills += 3
     assert kills > 20
     assert study_size(study.root).files > 0
+
+
+@pytest.mark.parametrize("name", ["a.part", "a.partial"])
+def test_a_layer_that_is_named_like_a_temporary_file_goes_like_any_other(tmp_path: Path, name: str) -> None:
+    study = outcrop.open(tmp_path / "s.zarr", mode="a")
+    values = np.zeros((6, 3), dtype=np.float32)
+    study.add_activations({name: values, "b": values}, model="m", data=[f"s{index}" for index in range(6)])
+    [removal] = study.prune(layers=name, dry_run=False)
+    assert removal.files > 1
+    assert list(study.activations["m"]) == ["b"]
+    assert not (tmp_path / "s.zarr" / removal.path).exists()
+    assert study.prune() == ()
