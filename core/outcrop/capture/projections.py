@@ -45,9 +45,9 @@ class RandomProjection(Reduction):
     so for a linear kernel the error of an entry of the Gram matrix is at most ``sqrt(2 / dimension) |a| |b|`` in the
     root of the mean square. Features of one layer that are captured with one seed in two models are projected alike.
 
-    Cost: s multiplications a feature. Memory: 8 s bytes a feature for the matrix (13 s on a GPU), kept up to
-    512 MB for the sizes of layers used last. Layers of no more features than the dimension are left as they are. Half precision is summed and
-    kept in float32, integers in float64.
+    Cost: s multiplications a feature. Memory: 8 s bytes a feature for the matrix (13 s on a GPU), kept up to 512 MB for
+    the sizes of layers used last. Layers of no more features than the dimension are left as they are. Half precision
+    is summed and kept in float32, integers in float64.
 
     Attributes:
         dimension: Number of features that are left.

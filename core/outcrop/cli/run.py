@@ -58,11 +58,11 @@ def command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    r"""Run ANALYSIS on models and data, and store its result with its provenance in a study.
+    """Run ANALYSIS on models and data, and store its result with its provenance in a study.
 
     \b
     outcrop run blocks --model timm:resnet18 --model onnx:net.onnx --data photos/ --study s.zarr
-    """
+    """  # noqa: D301 - click takes the character itself
     import outcrop
     from outcrop.analysis.run import make_parameters
     from outcrop.models import select_layers

@@ -72,11 +72,11 @@ def prune(
     confirmed: bool,
     as_json: bool,
 ) -> None:
-    r"""Remove from STUDY what killed writers left, and what is named. Shows what would go; --yes removes it.
+    """Remove from STUDY what killed writers left, and what is named. Shows what would go; --yes removes it.
 
     \b
     outcrop study prune s.zarr --capture resnet18 --layers 'layer1.*' --yes
-    """
+    """  # noqa: D301 - click takes the character itself
     import outcrop
 
     study = outcrop.open(location, mode="a" if confirmed else "r", progress=progress)
@@ -108,11 +108,11 @@ def prune(
 @click.option("--into", "destination", required=True, metavar="PATH", help="Study that takes all, made if needed.")
 @json_option
 def merge(sources: tuple[str, ...], destination: str, as_json: bool) -> None:
-    r"""Bring what every STUDY holds into one; nothing that is there is replaced. Run it again to continue.
+    """Bring what every STUDY holds into one; nothing that is there is replaced. Run it again to continue.
 
     \b
     outcrop study merge a.zarr b.zarr --into all.zarr
-    """
+    """  # noqa: D301 - click takes the character itself
     import outcrop
 
     # A source that is not there is told before a study is made.
@@ -142,11 +142,11 @@ def copy(
     samples: int | None,
     as_json: bool,
 ) -> None:
-    r"""Copy STUDY, or the part that is named, to the path or URL DESTINATION. Run it again to continue.
+    """Copy STUDY, or the part that is named, to the path or URL DESTINATION. Run it again to continue.
 
     \b
     outcrop study copy s.zarr s3://bucket/s.zarr --capture 'resnet*' --results blocks
-    """
+    """  # noqa: D301 - click takes the character itself
     import outcrop
 
     copied = outcrop.open(source, progress=progress).copy(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from outcrop.models.model import InputSpec, Model
 
 Inputs = dict[str, torch.Tensor]
+Unstacked = dict[str, torch.Tensor | NDArray[Any]]
+"""One sample by input name; arrays may be the data's own memory, which only stacking copies."""
 
 
 def batches(data: Data, model: "Model", *, batch_size: int, order: NDArray[np.int64] | None = None) -> Iterator[Batch]:
@@ -55,24 +57,26 @@ def _generate(data: Data, model: "Model", batch_size: int, order: NDArray[np.int
     # Batches of one sample are prepared further ahead, so that all threads have work.
     ahead = max(1, -(-2 * workers // batch_size))
     stop = Event()
-    pending: deque[tuple[NDArray[np.int64], list[Future[list[Inputs]]]]] = deque()
+    pending: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="outcrop-data")
     try:
         for start in range(0, len(order), batch_size):
             group = order[start : start + batch_size]
             parts = np.array_split(group, min(workers, len(group)))
-            pending.append((group, [pool.submit(_prepare, data, model, part, stop) for part in parts]))
+            prepared = [pool.submit(_prepare, data, model, part, stop) for part in parts]
+            # Starts behind its parts, so that it waits for none that has no thread.
+            pending.append(pool.submit(_collect, data, model, group, prepared))
             if len(pending) > ahead:
-                yield _collect(data, model, *pending.popleft())
+                yield pending.popleft().result()
         while pending:
-            yield _collect(data, model, *pending.popleft())
+            yield pending.popleft().result()
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(data: Data, model: "Model", positions: NDArray[np.int64], stop: Event) -> list[Inputs]:
-    samples: list[Inputs] = []
+def _prepare(data: Data, model: "Model", positions: NDArray[np.int64], stop: Event) -> list[Unstacked]:
+    samples: list[Unstacked] = []
     for position in map(int, positions):
         if stop.is_set():
             break
@@ -80,26 +84,33 @@ def _prepare(data: Data, model: "Model", positions: NDArray[np.int64], stop: Eve
     return samples
 
 
-def _collect(data: Data, model: "Model", group: NDArray[np.int64], futures: list[Future[list[Inputs]]]) -> Batch:
+def _collect(data: Data, model: "Model", group: NDArray[np.int64], futures: list[Future[list[Unstacked]]]) -> Batch:
     samples = [sample for future in futures for sample in future.result()]
+    specs = {spec.name: spec for spec in model.inputs}
     stacked: Inputs = {}
     for name, first in samples[0].items():
-        tensors = [sample[name] for sample in samples]
-        for position, tensor in zip(group.tolist(), tensors, strict=True):
-            if tensor.shape != first.shape:
+        values = [sample[name] for sample in samples]
+        for position, value in zip(group.tolist(), values, strict=True):
+            if value.shape != first.shape:
                 raise InputError(
                     f"Samples of data {data.name!r} differ in shape and cannot be one batch: "
                     f"{data.sample_ids[int(group[0])]!r} is {tuple(first.shape)}, "
-                    f"{data.sample_ids[position]!r} is {tuple(tensor.shape)}. "
+                    f"{data.sample_ids[position]!r} is {tuple(value.shape)}. "
                     f"Bring them to one shape (resize, crop, pad), or use a batch size of 1."
                 )
-        stacked[name] = torch.stack(tensors)
+        stacked[name] = _stack(values).to(_dtype(specs[name]))
     model.check_inputs(stacked)
     return Batch(group, stacked)
 
 
-def _inputs(sample: Any, data: Data, position: int, model: "Model") -> Inputs:
-    """Return one sample as tensors by input name, without the sample dimension."""
+def _stack(values: "list[torch.Tensor | NDArray[Any]]") -> torch.Tensor:
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values)  # type: ignore[arg-type] # all of them are
+    return torch.from_numpy(np.stack(values))
+
+
+def _inputs(sample: Any, data: Data, position: int, model: "Model") -> Unstacked:
+    """Return one sample by input name, without the sample dimension."""
     if isinstance(sample, Image.Image):
         if model.preprocessing is None:
             raise InputError(
@@ -109,28 +120,28 @@ def _inputs(sample: Any, data: Data, position: int, model: "Model") -> Inputs:
         spec = model.inputs[0]
         return {spec.name: model.preprocessing.transform(sample).to(_dtype(spec))}
     if not isinstance(sample, Mapping):
-        return {model.inputs[0].name: _tensor(sample, model.inputs[0], data, position)}
+        return {model.inputs[0].name: _array(sample, model.inputs[0], data, position)}
     missing = [spec.name for spec in model.inputs if spec.name not in sample]
     if missing:
         raise InputError(
             f"Model {model.name!r} takes {', '.join(spec.name for spec in model.inputs)}; "
             f"data {data.name!r} offers {', '.join(sample)}, without {', '.join(missing)}."
         )
-    return {spec.name: _tensor(sample[spec.name], spec, data, position) for spec in model.inputs}
+    return {spec.name: _array(sample[spec.name], spec, data, position) for spec in model.inputs}
 
 
-def _tensor(array: NDArray[Any], spec: "InputSpec", data: Data, position: int) -> torch.Tensor:
+def _array(array: NDArray[Any], spec: "InputSpec", data: Data, position: int) -> NDArray[Any]:
+    """Return an array in the type of an input, or in float32 for one that numpy lacks; its own memory where it can."""
     dtype = _dtype(spec)
     if array.dtype.kind == "f" and not dtype.is_floating_point:
         raise InputError(
             f"Input {spec.name!r} takes {spec.dtype}; sample {data.sample_ids[position]!r} of data {data.name!r} is "
             f"{array.dtype}, which would lose its fractions. Convert it first, if they are whole numbers."
         )
-    # A copy in every case: torch refuses other byte orders and warns of read-only memory.
     through = np.dtype(np.float32) if dtype is torch.bfloat16 else np.dtype(spec.dtype)
     # What overflows becomes infinite and is counted later, by layer.
     with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(array, dtype=through, order="C")).to(dtype)
+        return np.asarray(array, dtype=through)
 
 
 def _dtype(spec: "InputSpec") -> torch.dtype:

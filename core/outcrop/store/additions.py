@@ -73,8 +73,8 @@ def add_activations(
         compression: ``none``, ``zstd`` or ``lz4``.
 
     Raises:
-        InputError: Values that are no numbers, no name of model or layer, an unknown kind, or samples that are not those
-            of the data.
+        InputError: Values that are no numbers, no name of model or layer, an unknown kind, or samples that are not
+            those of the data.
         DataNotFoundError: The study holds no data of that name.
         ParameterError: The batch size is below 1.
         DataReadError: A sample id occurs twice.

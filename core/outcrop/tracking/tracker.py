@@ -49,7 +49,8 @@ class Tracker:
 
     Cost: a forward pass over the samples, and that of :class:`outcrop.numerics.GramAccumulator`; the samples
     stay in memory, ready for the network. What is written at a step grows with the steps before it, by 8 bytes for
-    each pair of layers: 40 MB at the thousandth step of 70 layers, 2.6 GB of 570; so choose ``layers`` or ``every``. In training over several processes, track in one of them.
+    each pair of layers: 40 MB at the thousandth step of 70 layers, 2.6 GB of 570; so choose ``layers`` or ``every``.
+    In training over several processes, track in one of them.
 
     Args:
         network: A module, wrapped (``DataParallel``, ``torch.compile``) or not; or a loaded torch model.

@@ -80,3 +80,12 @@ def test_copy_and_merge_tell_what_they_brought(
 def test_the_group_lists_its_commands(outcrop_command: Callable[..., Any]) -> None:
     shown = outcrop_command("study", "--help").out
     assert all(name in shown for name in ("size", "prune", "merge", "copy"))
+
+
+@pytest.mark.parametrize("asked", [("study", "prune"), ("study", "merge"), ("study", "copy"), ("run",)])
+def test_examples_in_the_help_stand_on_lines_of_their_own(
+    outcrop_command: Callable[..., Any], asked: tuple[str, ...]
+) -> None:
+    shown = outcrop_command(*asked, "--help")
+    assert any(line.startswith(f"  outcrop {' '.join(asked)} ") for line in shown.out.splitlines())
+    assert "\\b" not in shown.out
