@@ -4,7 +4,7 @@
 
 The job: the 8 block outputs of timm's ResNet-18 at 224 x 224 (1.5 GB of float32 for 512 images), in batches of 64, on
 local disk. All in one process; each is compared with the bare passes before and after it, torchlens with the one before
-it. Times of a capture are of all that it takes, from opening the study to the last committed byte: watching the network,
+it. Times of a capture are of all that it takes, from opening the study to the last byte: watching the network,
 hashing the images, which a capture is keyed by, sample statistics, metadata, checksums, shards, ledger and fsync.
 Install torchlens beside outcrop to have it compared.
 """

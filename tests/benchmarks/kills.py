@@ -58,7 +58,8 @@ def capture(location: Path, compression: str) -> None:
 def note_steps(shared: mmap.mmap) -> None:
     """Wrap the steps of writing so that each tells while it lasts, and how often it has begun."""
     from outcrop.models import torch_
-    from outcrop.store import captures, chunking, entry_writer, shards, study
+    from outcrop.store import study
+    from outcrop.store.writing import captures, chunking, entries, shards
 
     def noting(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
         number = STEPS.index(step)
@@ -81,7 +82,7 @@ def note_steps(shared: mmap.mmap) -> None:
     note(shards.LocalShards, "_append", "shard append")
     note(shards.LocalShards, "_finish", "shard seal")
     note(captures, "write_record", "ledger commit")
-    note(entry_writer, "write_record", "ledger commit")
+    note(entries, "write_record", "ledger commit")
     note(captures, "_create_arrays", "array metadata")
     note(study, "consolidate", "consolidation")
     note(study, "write_data", "data set")

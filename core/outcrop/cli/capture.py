@@ -62,7 +62,7 @@ def command(
     import outcrop
     from outcrop.capture.reductions import parse_reduction
     from outcrop.models import select_layers
-    from outcrop.store.plan import capture_bytes, check_space, stored_bytes
+    from outcrop.store.planning.space import capture_bytes, check_space, stored_bytes
 
     # What can be refused is refused before a study is made or anything is captured.
     reduction = parse_reduction(reduction_text)

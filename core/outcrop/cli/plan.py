@@ -17,7 +17,7 @@ from outcrop.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from outcrop.store.forecast import Forecast, LayerForecast
+    from outcrop.store.planning.forecast import Forecast, LayerForecast
 
 
 @click.command("plan")
@@ -49,8 +49,8 @@ def command(
     """
     from outcrop.capture.reductions import parse_reduction
     from outcrop.models import select_layers
-    from outcrop.store.forecast import forecast
-    from outcrop.store.plan import check_space
+    from outcrop.store.planning.forecast import forecast
+    from outcrop.store.planning.space import check_space
 
     parsed = parse_reduction(reduction)
     models = load_models(references, device)

@@ -94,7 +94,7 @@ def _keep(
     batch_size: int,
 ) -> str:
     """Store the activations that are to be analysed where asked or where they are small, and say what was done."""
-    from outcrop.store.plan import capture_bytes, check_space, fits_automatically, stored_bytes
+    from outcrop.store.planning.space import capture_bytes, check_space, fits_automatically, stored_bytes
 
     sizes = [capture_bytes(layers, len(data)) for _, layers in chosen]
     if keep == "never" or (keep == "auto" and not fits_automatically(study.location, sizes)):

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import zarr
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from outcrop.errors import StudyError
 from outcrop.models.model import Layer, Model
-from outcrop.store.codec import Compression
 from outcrop.store.dataset import data_id
 from outcrop.store.layout import escape, write_attributes
+from outcrop.store.writing.codec import Compression
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
@@ -152,9 +153,15 @@ def read_record(capture: zarr.Group) -> CaptureRecord | None:
     stored: Any = capture.attrs.get(_KEY)
     if stored is None:
         return None
-    for entry in stored["ledger"]:
-        entry.setdefault("readable", entry["samples"])  # before shards, what was stored could be read
-    return CaptureRecord.model_validate(stored)
+    try:
+        for entry in stored["ledger"]:
+            entry.setdefault("readable", entry["samples"])  # before shards, what was stored could be read
+        return CaptureRecord.model_validate(stored)
+    except (ValidationError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"The record of the capture {capture.path} is damaged: {str(error).splitlines()[0]}. Its arrays can still "
+            "be read with zarr; delete that group to use the rest of the study."
+        ) from error
 
 
 def write_record(capture: zarr.Group, record: CaptureRecord) -> None:

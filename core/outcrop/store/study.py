@@ -14,25 +14,25 @@ from outcrop.data.content import refuse_empty
 from outcrop.errors import ParameterError, StudyError, StudyNotFoundError
 from outcrop.models.model import Model
 from outcrop.progress import Progress, silent
-from outcrop.store.activations import Activations, Capture, find_captures
-from outcrop.store.additions import add_activations
-from outcrop.store.captures import check_resumable, write_capture
 from outcrop.store.dataset import write_data
 from outcrop.store.layout import child_names, consolidate, is_present, open_root, read_dataset
 from outcrop.store.ledger import identify
 from outcrop.store.location import open_store
-from outcrop.store.locks import write_lock
+from outcrop.store.locking.locks import write_lock
 from outcrop.store.maintenance import copy_study, measure_study, merge_studies, prune_study
+from outcrop.store.reading.activations import Activations, Capture, find_captures
 from outcrop.store.results import read_result, read_results, stored_runs
 from outcrop.store.running import run_in_study
 from outcrop.store.subjects import check_first_sample, warn_of_assumptions
+from outcrop.store.writing.additions import add_activations
+from outcrop.store.writing.captures import check_resumable, write_capture
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from outcrop.data.dataset import Data
     from outcrop.models.selection import Selection
-    from outcrop.store.codec import Compression
+    from outcrop.store.writing.codec import Compression
 
 
 class Study:

@@ -11,7 +11,7 @@ from outcrop.errors import AnalysisError
 from outcrop.models.model import AssumedPreprocessingWarning, Layer, Model
 from outcrop.store.dataset import data_id
 from outcrop.store.ledger import CaptureIdentity, identify
-from outcrop.store.stored_source import StoredSource
+from outcrop.store.reading.stored_source import StoredSource
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data

@@ -47,7 +47,7 @@ class AccumulatorTests:
 
     def test_stored_activations_give_the_result_of_live_ones(self, tmp_path: Path) -> None:
         import outcrop
-        from outcrop.store.stored_source import StoredSource
+        from outcrop.store.reading.stored_source import StoredSource
 
         study = outcrop.open(tmp_path / "study.zarr", mode="a")
         models = self.models()

@@ -86,7 +86,7 @@ class AnalysisTests:
 
     def test_stored_activations_give_the_result_of_live_ones(self, tmp_path: Path) -> None:
         import outcrop
-        from outcrop.store.stored_source import StoredSource
+        from outcrop.store.reading.stored_source import StoredSource
 
         study = outcrop.open(tmp_path / "study.zarr", mode="a")
         models = [ArrayModel(name, arrays) for name, arrays in self.activations().items()]

@@ -9,7 +9,7 @@ import xarray as xr
 from onnx import TensorProto, helper
 
 from outcrop.cli.capture import command
-from outcrop.store.codec import COMPRESSIONS
+from outcrop.store.writing.codec import COMPRESSIONS
 
 Command = Callable[..., "object"]
 

@@ -283,7 +283,7 @@ def test_a_failing_analysis_is_one_line_that_names_it_and_its_error(
 def test_activations_are_kept_when_asked_for_however_large(
     outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outcrop.store.plan.AUTOMATIC_BYTES", 10)
+    monkeypatch.setattr("outcrop.store.planning.space.AUTOMATIC_BYTES", 10)
     arguments = ("run", "blocks", "--model", onnx_file, "--data", photos, "--study")
     answer = outcrop_command(*arguments, tmp_path / "auto.zarr")
     assert "streamed and not kept (--keep-activations always keeps them)" in answer.out

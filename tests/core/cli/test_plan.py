@@ -62,7 +62,7 @@ def test_without_a_study_no_disk_is_looked_at(
 def test_what_does_not_fit_is_shown_and_refused_as_a_capture_would_be(
     outcrop_command: Callable[..., Any], onnx_file: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outcrop.store.plan.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("outcrop.store.planning.space.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     options = ("--model", onnx_file, "--data", photos, "--study", tmp_path / "s.zarr", "--device", "cpu")
     planned, captured = outcrop_command("plan", *options), outcrop_command("capture", *options)
     assert planned.code == captured.code == 1

@@ -20,9 +20,9 @@ from zarr.storage import FsspecStore, LocalStore, LoggingStore, MemoryStore, Obj
 
 import outcrop
 from outcrop.errors import MissingDependencyError, StudyError, StudyLockedError, StudyNotFoundError
-from outcrop.store import leases
-from outcrop.store.leases import KEY, Lease
 from outcrop.store.location import open_store
+from outcrop.store.locking import leases
+from outcrop.store.locking.leases import KEY, Lease
 from outcrop.store.study import Study
 from outcrop.testing import ArrayModel, IndexData
 

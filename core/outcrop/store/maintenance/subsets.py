@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from outcrop.capture.source import ActivationSource, Visit
 from outcrop.data.selection import evenly_chosen
 from outcrop.models.model import Layer
-from outcrop.store.activations import StoredSource
-from outcrop.store.captures import write_capture
 from outcrop.store.layout import escape, read_dataset, write_dataset
 from outcrop.store.maintenance.contents import CapturePart, Contents
 from outcrop.store.maintenance.transfers import Transfer, transfer
+from outcrop.store.reading.activations import StoredSource
+from outcrop.store.writing.captures import write_capture
 
 if TYPE_CHECKING:
-    from outcrop.store.codec import Compression
     from outcrop.store.study import Study
+    from outcrop.store.writing.codec import Compression
 
 
 def copy_samples(study: "Study", destination: "Study", contents: Contents, samples: int) -> Transfer:

@@ -10,7 +10,7 @@ from outcrop.capture.source import ActivationSource, Visit, bytes_per_sample
 from outcrop.models.model import Layer, Visitor
 
 if TYPE_CHECKING:
-    from outcrop.store.activations import Capture
+    from outcrop.store.reading.activations import Capture
 
 READ_BUDGET = 512 << 20
 """Bytes of values that are read ahead and kept for the groups to come."""

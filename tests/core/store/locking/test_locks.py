@@ -10,7 +10,7 @@ from zarr.storage import LocalStore
 
 import outcrop
 from outcrop.errors import StudyError, StudyLockedError
-from outcrop.store.locks import write_lock
+from outcrop.store.locking.locks import write_lock
 
 HOLD = """
 import sys, time, outcrop

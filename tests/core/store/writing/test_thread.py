@@ -12,10 +12,10 @@ import pytest
 import torch
 import zarr
 
-from outcrop.store.buffers import BufferPool
-from outcrop.store.codec import ChunkCodec
-from outcrop.store.shards import LayerShards, LocalShards, layer_shards
-from outcrop.store.writing import ShardWriter, unwritten
+from outcrop.store.writing.buffers import BufferPool
+from outcrop.store.writing.codec import ChunkCodec
+from outcrop.store.writing.shards import LayerShards, LocalShards, layer_shards
+from outcrop.store.writing.thread import ShardWriter, unwritten
 
 FLOAT = np.dtype("float32")
 MEGABYTE = 1 << 20

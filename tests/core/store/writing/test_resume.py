@@ -17,12 +17,12 @@ import outcrop
 from outcrop.data import load_data
 from outcrop.errors import InputError, ParameterError, StudyError
 from outcrop.models import load_model
-from outcrop.store import chunking, shards
 from outcrop.store.layout import write_attributes
 from outcrop.store.ledger import read_record
+from outcrop.store.writing import chunking, shards
 from outcrop.testing import ArrayModel, IndexData
 
-_script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
+_script = Path(__file__).parents[3] / "benchmarks" / "kills.py"
 _spec = importlib.util.spec_from_file_location("kills", _script)
 assert _spec is not None
 assert _spec.loader is not None
@@ -299,3 +299,12 @@ def test_values_that_are_not_finite_are_counted_by_layer_also_over_a_resume(
     record = read_record(done.group)
     assert record is not None
     assert record.non_finite() == {"input": 2, "0": 80, "1": 80, "2": 40, "3": 40}
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    done = capture(tmp_path / "s.zarr")
+    record = dict(done.group.attrs)["capture"]
+    record["ledger"][0].pop("samples")
+    done.group.attrs["capture"] = record
+    with pytest.raises(StudyError, match=f"The record of the capture {done.group.path} is damaged"):
+        list(outcrop.open(tmp_path / "s.zarr").activations)

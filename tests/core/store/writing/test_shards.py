@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from outcrop.errors import ParameterError
-from outcrop.store.chunking import Chunking
-from outcrop.store.codec import COMPRESSIONS, ChunkCodec, Compression
-from outcrop.store.shards import LayerShards, LocalShards, ObjectShards, layer_shards
-from outcrop.store.writing import unwritten
+from outcrop.store.writing.chunking import Chunking
+from outcrop.store.writing.codec import COMPRESSIONS, ChunkCodec, Compression
+from outcrop.store.writing.shards import LayerShards, LocalShards, ObjectShards, layer_shards
+from outcrop.store.writing.thread import unwritten
 
 
 def make_array(store: Any, values: NDArray[Any], chunking: Chunking, codec: ChunkCodec) -> "zarr.Array[Any]":

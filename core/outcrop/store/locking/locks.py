@@ -16,7 +16,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from outcrop.errors import StudyError, StudyLockedError
-from outcrop.store.leases import Holder, Lease, this_writer
+from outcrop.store.locking.leases import Holder, Lease, this_writer
 
 _POLL = 0.5
 """Seconds between attempts."""

@@ -13,11 +13,11 @@ from outcrop.capture.source import ActivationSource
 from outcrop.errors import InputError, StudyError
 from outcrop.models.model import Layer
 from outcrop.progress import Progress
-from outcrop.store.codec import ChunkCodec
 from outcrop.store.layout import layer_array
 from outcrop.store.ledger import CaptureRecord, LedgerEntry, write_record
-from outcrop.store.shards import LayerShards, layer_shards
-from outcrop.store.writing import ShardWriter
+from outcrop.store.writing.codec import ChunkCodec
+from outcrop.store.writing.shards import LayerShards, layer_shards
+from outcrop.store.writing.thread import ShardWriter
 
 if TYPE_CHECKING:
     from torch import Tensor

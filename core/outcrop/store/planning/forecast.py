@@ -10,11 +10,11 @@ import numpy as np
 
 from outcrop.capture.source import LiveSource, bytes_per_sample, forward_batch_size
 from outcrop.models.model import Layer, Model
-from outcrop.store.chunking import REMOTE_BUDGET, plan_chunking
 from outcrop.store.layout import is_remote
-from outcrop.store.plan import free_bytes, stored_samples
-from outcrop.store.shards import shard_bytes
-from outcrop.store.writing import WRITE_BUDGET
+from outcrop.store.planning.space import free_bytes, stored_samples
+from outcrop.store.writing.chunking import REMOTE_BUDGET, plan_chunking
+from outcrop.store.writing.shards import shard_bytes
+from outcrop.store.writing.thread import WRITE_BUDGET
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,14 @@ import pytest
 
 from outcrop.errors import StudyError
 from outcrop.models.model import Layer
-from outcrop.store.plan import AUTOMATIC_BYTES, capture_bytes, check_space, fits_automatically, free_bytes, stored_bytes
+from outcrop.store.planning.space import (
+    AUTOMATIC_BYTES,
+    capture_bytes,
+    check_space,
+    fits_automatically,
+    free_bytes,
+    stored_bytes,
+)
 from outcrop.store.study import Study
 from outcrop.testing import ArrayModel, IndexData
 
@@ -20,7 +27,7 @@ def layer(*shape: int, dtype: str = "float32") -> Layer:
 def free(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A disk with so many free bytes."""
     disk = SimpleNamespace(free=0)
-    monkeypatch.setattr("outcrop.store.plan.shutil.disk_usage", lambda _: disk)
+    monkeypatch.setattr("outcrop.store.planning.space.shutil.disk_usage", lambda _: disk)
     return disk
 
 

@@ -13,13 +13,13 @@ from outcrop.errors import LayerNotFoundError, ModelNotFoundError, StudyError, d
 from outcrop.models.model import Layer
 from outcrop.store.layout import escape, layer_array, read_dataset
 from outcrop.store.ledger import CaptureRecord, read_record
-from outcrop.store.query import LayerView
-from outcrop.store.reading import LayerValues
-from outcrop.store.stored_source import StoredSource as StoredSource
+from outcrop.store.reading.query import LayerView
+from outcrop.store.reading.stored_source import StoredSource as StoredSource
+from outcrop.store.reading.values import LayerValues
 
 if TYPE_CHECKING:
     from outcrop.models.selection import Selection
-    from outcrop.store.query import SampleSelection, Where
+    from outcrop.store.reading.query import SampleSelection, Where
     from outcrop.store.study import Study
 
 _PICTURES = "thumbnail"

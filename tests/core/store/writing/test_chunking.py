@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outcrop.models.model import Layer
-from outcrop.store.chunking import (
+from outcrop.store.writing.chunking import (
     CHUNK_BYTES,
     REMOTE_BUDGET,
     REMOTE_SHARD_BYTES,

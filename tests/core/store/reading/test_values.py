@@ -18,10 +18,10 @@ import outcrop
 from outcrop.data import ImageArray
 from outcrop.errors import LayerNotFoundError, SampleNotFoundError, StudyError, StudyNotFoundError
 from outcrop.models.model import Preprocessing
-from outcrop.store.activations import Capture
 from outcrop.store.layout import escape, layer_array, layer_id
-from outcrop.store.reading import LayerValues
-from outcrop.store.stored_source import StoredSource
+from outcrop.store.reading.activations import Capture
+from outcrop.store.reading.stored_source import StoredSource
+from outcrop.store.reading.values import LayerValues
 from outcrop.store.study import Study
 from outcrop.testing import ArrayModel, IndexData
 
@@ -141,7 +141,7 @@ def test_layers_become_a_dataset_where_they_fit_and_a_tree_always(labelled: Stud
 
 def many_shards(study: Study, compression: str = "none") -> tuple[Capture, dict[str, np.ndarray]]:
     """A capture whose layers lie in several shards of several chunks."""
-    from outcrop.store import captures, chunking
+    from outcrop.store.writing import captures, chunking
 
     arrays = {name: np.random.default_rng(0).normal(size=(48, 5)).astype("f4") for name in ("a", "b")}
     small = chunking.Chunking(4, 16)
@@ -160,7 +160,7 @@ def test_a_lazy_array_has_a_task_for_each_group_of_whole_shards(
 ) -> None:
     capture, arrays = many_shards(open_study())
     assert capture["a"].chunks == ((48,), (5,))
-    monkeypatch.setattr("outcrop.store.reading.TASK_BYTES", 1)
+    monkeypatch.setattr("outcrop.store.reading.values.TASK_BYTES", 1)
     assert capture["a"].chunks == ((16, 16, 16), (5,))
     for index in [slice(3, 30), slice(40, 4, -3), [1, 17, 2], 5, slice(0, 0)]:
         np.testing.assert_array_equal(capture["a"].isel(sample=index), arrays["a"][index])

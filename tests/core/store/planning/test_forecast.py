@@ -11,8 +11,8 @@ import outcrop
 from outcrop.capture.reductions import parse_reduction
 from outcrop.errors import StudyError
 from outcrop.models.model import Layer
-from outcrop.store.forecast import Forecast, LayerForecast, Timing, forecast, measure
 from outcrop.store.maintenance.objects import Objects
+from outcrop.store.planning.forecast import Forecast, LayerForecast, Timing, forecast, measure
 from outcrop.testing import ArrayModel, IndexData
 
 
@@ -79,7 +79,7 @@ def test_free_disk_is_held_against_what_is_to_be_written(
 ) -> None:
     model = make_model()
     disk = SimpleNamespace(free=0)
-    monkeypatch.setattr("outcrop.store.plan.shutil.disk_usage", lambda _: disk)
+    monkeypatch.setattr("outcrop.store.planning.space.shutil.disk_usage", lambda _: disk)
     needed = forecast([(model, model.layers)], data).needed_bytes
     for free, fits in ((needed, True), (needed - 1, False)):
         disk.free = free

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from outcrop.data.dataset import Data
 from outcrop.errors import DataNotFoundError, InputError, ParameterError, StudyError, did_you_mean
 from outcrop.models.model import LAYER_KINDS, Layer, LayerKind
-from outcrop.store.activations import Capture
-from outcrop.store.captures import write_capture
-from outcrop.store.codec import Compression
 from outcrop.store.dataset import write_data
-from outcrop.store.given_arrays import (
+from outcrop.store.layout import layer_array
+from outcrop.store.ledger import CaptureIdentity
+from outcrop.store.reading.activations import Capture
+from outcrop.store.writing.captures import write_capture
+from outcrop.store.writing.codec import Compression
+from outcrop.store.writing.given_arrays import (
     GivenSource,
     content_digest,
     describe,
@@ -24,8 +26,6 @@ from outcrop.store.given_arrays import (
     same_values,
     sample_first,
 )
-from outcrop.store.layout import layer_array
-from outcrop.store.ledger import CaptureIdentity
 
 if TYPE_CHECKING:
     from outcrop.store.study import Study

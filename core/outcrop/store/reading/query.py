@@ -14,7 +14,7 @@ from outcrop.store.layout import escape
 
 if TYPE_CHECKING:
     from outcrop.models.selection import Selection
-    from outcrop.store.activations import Capture
+    from outcrop.store.reading.activations import Capture
 
 SampleSelection = str | int | slice | Sequence[str] | Sequence[int] | NDArray[Any] | xr.DataArray
 """Ids, positions, a slice of either, or a mask."""

@@ -13,8 +13,8 @@ from zarr.storage import MemoryStore
 
 import outcrop
 from outcrop.errors import DataNotFoundError, DataReadError, InputError, ParameterError, StudyError
-from outcrop.store.given_arrays import content_digest, read_rows
 from outcrop.store.study import Study
+from outcrop.store.writing.given_arrays import content_digest, read_rows
 from outcrop.testing import ArrayModel, IndexData
 
 VALUES = np.random.default_rng(0).normal(size=(20, 4, 3, 3)).astype(np.float32)
@@ -223,7 +223,7 @@ def test_only_the_rows_of_a_batch_are_in_memory(study: Study) -> None:
 
 def test_samples_that_are_known_by_id_only_fit_no_model() -> None:
     from outcrop.data import batches
-    from outcrop.store.additions import GivenSamples
+    from outcrop.store.writing.additions import GivenSamples
 
     with pytest.raises(InputError, match=r"takes sample; data 'samples' offers , without sample"):
         list(batches(GivenSamples(["a", "b"]), ArrayModel("m", {"a": VALUES}), batch_size=2))

@@ -13,12 +13,12 @@ from zarr.storage import LocalStore, MemoryStore
 from outcrop.errors import InputError, OutcropError, StudyError
 from outcrop.models.model import Layer
 from outcrop.progress import Progress
-from outcrop.store.chunking import plan_chunking
-from outcrop.store.codec import ChunkCodec, Compression
-from outcrop.store.entry_writer import EntryWriter, SourceOf
 from outcrop.store.layout import is_present, layer_id, strings
 from outcrop.store.ledger import CaptureIdentity, CaptureRecord, read_record, write_record
-from outcrop.store.writing import unwritten
+from outcrop.store.writing.chunking import plan_chunking
+from outcrop.store.writing.codec import ChunkCodec, Compression
+from outcrop.store.writing.entries import EntryWriter, SourceOf
+from outcrop.store.writing.thread import unwritten
 
 
 def write_capture(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from outcrop.capture.finite import count_non_finite
-from outcrop.store.buffers import BufferPool
-from outcrop.store.shards import LayerShards
+from outcrop.store.writing.buffers import BufferPool
+from outcrop.store.writing.shards import LayerShards
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from outcrop.store.chunking import Chunking
-from outcrop.store.codec import ChunkCodec, index_bytes, shard_index
+from outcrop.store.writing.chunking import Chunking
+from outcrop.store.writing.codec import ChunkCodec, index_bytes, shard_index
 
 PART = ".part"
 """Ending of a shard that is being filled."""

@@ -1,0 +1,1 @@
+"""One writer at a time: a lock file on a disk, a lease on an object store."""

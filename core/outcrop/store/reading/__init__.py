@@ -1,0 +1,1 @@
+"""Get activations out of a study: lazy arrays by model, layer, sample and label."""
