@@ -142,12 +142,15 @@ def array_statistics(array: NDArray[Any]) -> tuple[float, ...]:
         values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean())  # summed in pairs, which loses no digit that counts
-        deviations = values - values.dtype.type(mean)
-        # What exceeds the range of float32 when squared is rare, and known by it.
-        squares, spread = float(np.dot(values, values)), float(np.dot(deviations, deviations))
+        squares = float(np.dot(values, values))
+        spread = squares - values.size * mean * mean
+        # What exceeds the range of float32 when squared is rare, and so are values far from zero for their spread.
         if not (np.isfinite(squares) and squares > np.finfo(values.dtype).tiny * values.size):
             wide = values.astype(np.float64)
             squares, spread = float(np.dot(wide, wide)), float(np.square(wide - mean).sum())
+        elif spread < squares / 4:
+            deviations = values - values.dtype.type(mean)
+            spread = float(np.dot(deviations, deviations))
         return mean, float(np.sqrt(spread / values.size)), float(np.sqrt(squares))
 
 

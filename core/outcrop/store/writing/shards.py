@@ -176,6 +176,9 @@ class LocalShards(LayerShards):
             stored.write(index)
             stored.flush()
             os.fsync(stored.fileno())
+            if hasattr(os, "posix_fadvise"):
+                # What nobody reads next would fill the memory with pages, which costs more than writing them.
+                os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.replace(part, self._final(shard))
 
     def _final(self, shard: int) -> Path:
