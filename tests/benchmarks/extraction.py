@@ -120,6 +120,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="Where to write.")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="JOB", help="Jobs that are not measured.")
     options = parser.parse_args()
     torch.manual_seed(0)
     network = timm.create_model("resnet18", pretrained=False).eval()
@@ -132,6 +133,7 @@ def main() -> int:
     if importlib.util.find_spec("torchlens") is not None:
         # Last, because it wraps the functions of torch for the rest of the process.
         jobs["torchlens"] = (torchlensed, 1)
+    jobs = {name: job for name, job in jobs.items() if name not in options.leave_out}
     free = shutil.disk_usage(options.folder).free >> 30
     print(f"{options.images} images, {torch.get_num_threads()} threads, free {free} GiB")
     print(f"largest difference from cloned values: {check(network, images[:BATCH], options.folder)}")
