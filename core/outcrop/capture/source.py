@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.capture.allocation import kept_memory
 from outcrop.capture.buffers import GatheringBuffers, spill_bytes
 from outcrop.capture.reduction import Reduction
 from outcrop.errors import InputError
@@ -84,11 +85,12 @@ class LiveSource(ActivationSource):
         """Yield groups of ``group_size`` samples, the last one of what remains."""
         forward = forward_batch_size(self.model, group_size)
         whole = 0
-        if forward == group_size:
-            # A network that is fixed at this size takes all groups but a smaller last one as they are.
-            whole = len(order) if self.model.batch_size is None else len(order) // group_size * group_size
-            yield from self._whole_batches(order[:whole], group_size)
-        yield from self._gathered_groups(order[whole:], group_size, forward)
+        with kept_memory():
+            if forward == group_size:
+                # A network that is fixed at this size takes all groups but a smaller last one as they are.
+                whole = len(order) if self.model.batch_size is None else len(order) // group_size * group_size
+                yield from self._whole_batches(order[:whole], group_size)
+            yield from self._gathered_groups(order[whole:], group_size, forward)
 
     def _whole_batches(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         for batch in self._batches(order, group_size):

@@ -58,6 +58,7 @@ def _generate(data: Data, model: "Model", batch_size: int, order: NDArray[np.int
     ahead = max(1, -(-2 * workers // batch_size))
     stop = Event()
     pending: deque[Future[Batch]] = deque()
+    latest: Inputs = {}
     pool = ThreadPoolExecutor(workers, thread_name_prefix="outcrop-data")
     try:
         for start in range(0, len(order), batch_size):
@@ -65,9 +66,11 @@ def _generate(data: Data, model: "Model", batch_size: int, order: NDArray[np.int
             parts = np.array_split(group, min(workers, len(group)))
             prepared = [pool.submit(_prepare, data, model, part, stop) for part in parts]
             # Starts behind its parts, so that it waits for none that has no thread.
-            pending.append(pool.submit(_collect, data, model, group, prepared))
+            pending.append(pool.submit(_collect, data, model, group, prepared, _rooms(latest, len(group))))
             if len(pending) > ahead:
-                yield pending.popleft().result()
+                batch = pending.popleft().result()
+                latest = {name: values.new_empty((0, *values.shape[1:])) for name, values in batch.inputs.items()}
+                yield batch
         while pending:
             yield pending.popleft().result()
     finally:
@@ -84,7 +87,18 @@ def _prepare(data: Data, model: "Model", positions: NDArray[np.int64], stop: Eve
     return samples
 
 
-def _collect(data: Data, model: "Model", group: NDArray[np.int64], futures: list[Future[list[Unstacked]]]) -> Batch:
+def _rooms(latest: Inputs, count: int) -> Inputs:
+    """Return memory for a batch like the latest one.
+
+    Taken by the thread that uses batches, as most C libraries give memory of threads that end, or of any but the
+    first, back to the system each time.
+    """
+    return {name: values.new_empty((count, *values.shape[1:])) for name, values in latest.items()}
+
+
+def _collect(
+    data: Data, model: "Model", group: NDArray[np.int64], futures: list[Future[list[Unstacked]]], rooms: Inputs
+) -> Batch:
     samples = [sample for future in futures for sample in future.result()]
     specs = {spec.name: spec for spec in model.inputs}
     stacked: Inputs = {}
@@ -98,14 +112,22 @@ def _collect(data: Data, model: "Model", group: NDArray[np.int64], futures: list
                     f"{data.sample_ids[position]!r} is {tuple(value.shape)}. "
                     f"Bring them to one shape (resize, crop, pad), or use a batch size of 1."
                 )
-        stacked[name] = _stack(values).to(_dtype(specs[name]))
+        stacked[name] = _stack(values, rooms.get(name)).to(_dtype(specs[name]))
     model.check_inputs(stacked)
     return Batch(group, stacked)
 
 
-def _stack(values: "list[torch.Tensor | NDArray[Any]]") -> torch.Tensor:
+def _stack(values: "list[torch.Tensor | NDArray[Any]]", room: torch.Tensor | None) -> torch.Tensor:
+    """Return samples of one shape as one tensor, in the room where it has their form."""
+    if room is not None and room.shape != (len(values), *values[0].shape):
+        room = None
     if isinstance(values[0], torch.Tensor):
-        return torch.stack(values)  # type: ignore[arg-type] # all of them are
+        fits = room is not None and room.dtype == values[0].dtype
+        with torch.no_grad():
+            return torch.stack(values, out=room if fits else None)  # type: ignore[arg-type] # all of them are
+    if room is not None and room.dtype != torch.bfloat16 and room.numpy().dtype == values[0].dtype:
+        np.stack(values, out=room.numpy())
+        return room
     return torch.from_numpy(np.stack(values))
 
 

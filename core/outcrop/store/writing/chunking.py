@@ -52,7 +52,7 @@ def choose_chunking(
     """
     batch = min(batch, samples)
     row_bytes = max(1, row_bytes)
-    divisors = [size for size in range(1, batch + 1) if batch % size == 0]
+    divisors = _divisors(batch)
     chunk = _nearest(divisors, chunk_bytes / row_bytes)
     whole_batches = shard_bytes // (row_bytes * batch)
     if whole_batches:
@@ -75,11 +75,19 @@ def plan_chunking(layers: Sequence[Layer], *, samples: int, batch: int, local: b
         batches = min(batches, max(1, REMOTE_SHARD_BYTES // max(1, max(sizes.values()) * rows)))
     chunkings = {}
     for name, size in sizes.items():
-        # With less than a batch for each, shards end within the batch and need not wait for one another.
-        found = choose_chunking(size, batch=batch, samples=samples, shard_bytes=SHARD_BYTES if batches < 1 else 1 << 62)
-        whole = rows * max(1, batches)
-        chunkings[name] = Chunking(found.chunk, min(found.shard, whole))
+        found = choose_chunking(size, batch=batch, samples=samples, shard_bytes=1 << 62)
+        if batches:
+            shard = min(found.shard, rows * batches)
+        else:
+            # With less than a batch for each, shards end within the batch: only one is held at a time.
+            fitting = (part for part in _divisors(rows) if part % found.chunk == 0 and part * size <= REMOTE_SHARD_BYTES)
+            shard = max(fitting, default=found.chunk)
+        chunkings[name] = Chunking(found.chunk, shard)
     return chunkings
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 def _nearest(sizes: Iterable[int], wanted: float) -> int:

@@ -16,6 +16,7 @@ from outcrop.progress import Progress
 from outcrop.store.layout import layer_array
 from outcrop.store.ledger import CaptureRecord, LedgerEntry, write_record
 from outcrop.store.writing.codec import ChunkCodec
+from outcrop.store.writing.direct import DirectWriter
 from outcrop.store.writing.shards import LayerShards, layer_shards
 from outcrop.store.writing.thread import ShardWriter
 
@@ -46,8 +47,9 @@ class EntryWriter:
         self._readable = 0
         self._counted_before: dict[str, int] = {}
         self._dtypes = {name: array.dtype for name, array in arrays.items()}
+        writer = DirectWriter()  # for all: the layers of a batch are written one after the other
         self._shards: dict[str, LayerShards] = {
-            name: layer_shards(array, ChunkCodec(array.dtype, self._entry.compression))
+            name: layer_shards(array, ChunkCodec(array.dtype, self._entry.compression), writer)
             for name, array in arrays.items()
         }
         self._eager = not isinstance(capture.store, LocalStore)

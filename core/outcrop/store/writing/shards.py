@@ -14,6 +14,7 @@ from zarr.storage import LocalStore
 
 from outcrop.store.writing.chunking import Chunking
 from outcrop.store.writing.codec import ChunkCodec, index_bytes, shard_index
+from outcrop.store.writing.direct import DirectWriter
 
 PART = ".part"
 """Ending of a shard that is being filled."""
@@ -63,7 +64,7 @@ class LayerShards(ABC):
         """Make the shards readable that so many leading samples fill."""
         for shard in sorted(self._sizes):
             if min((shard + 1) * self.chunking.shard, self.samples) <= samples:
-                self._finish(shard, shard_index(self._sizes.pop(shard), self._per_shard))
+                self._close(shard)
 
     def readable(self, samples: int) -> int:
         """Return how many of so many leading samples stand in whole shards."""
@@ -91,22 +92,33 @@ class LayerShards(ABC):
     def _append(self, shard: int, offset: int, pieces: Sequence[Any]) -> None: ...
 
     @abstractmethod
-    def _finish(self, shard: int, index: bytes) -> None: ...
+    def _finish(self, shard: int, end: int, index: bytes) -> None: ...
+
+    def _close(self, shard: int) -> None:
+        sizes = self._sizes.pop(shard)
+        self._finish(shard, sum(sizes), shard_index(sizes, self._per_shard))
 
     def _name(self, shard: int) -> str:
         return ".".join(["c", str(shard), *["0"] * (self._dimensions - 1)])
 
 
 class LocalShards(LayerShards):
-    """Shards in files: a chunk that was handed over is safe from the end of the process."""
+    """Shards in files: a chunk that was handed over is safe from the end of the process.
+
+    Args:
+        array: Sharded along its first dimension only.
+        codec: Of its chunks.
+        writer: Of files; one may serve any number of layers, one after the other.
+    """
 
     eager = False
 
-    def __init__(self, array: "zarr.Array[Any]", codec: ChunkCodec) -> None:
+    def __init__(self, array: "zarr.Array[Any]", codec: ChunkCodec, writer: DirectWriter) -> None:
         super().__init__(array, codec)
         store = array.store
         assert isinstance(store, LocalStore)
         self._folder = store.root / array.path
+        self._writer = writer
 
     def restore(self, samples: int, sealed: int) -> int:
         """Seal what is whole, cut what was written beyond the samples, and take away what belongs to neither."""
@@ -128,7 +140,7 @@ class LocalShards(LayerShards):
         """Seal the shard in flight as far as it has come; :meth:`restore` opens it again."""
         possible = self.restore(samples, sealed)
         for shard in sorted(self._sizes):
-            self._finish(shard, shard_index(self._sizes.pop(shard), self._per_shard))
+            self._close(shard)
         return possible
 
     def _restore_shard(self, shard: int, end: int) -> bool:
@@ -162,22 +174,18 @@ class LocalShards(LayerShards):
 
     def _append(self, shard: int, offset: int, pieces: Sequence[Any]) -> None:
         # Opened anew each time: hundreds of layers would exceed the number of files that a process may hold open.
-        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        with open(os.open(self._part(shard), flags, 0o666), "wb") as stored:  # as open() would make it, not executable
-            stored.seek(offset)
-            for piece in pieces:
-                stored.write(piece)
+        self._writer.write(self._part(shard), offset, pieces)
 
-    def _finish(self, shard: int, index: bytes) -> None:
+    def _finish(self, shard: int, end: int, index: bytes) -> None:
         part = self._part(shard)
         with part.open("r+b") as stored:
-            # Nothing before the index has changed since it was handed over, and nothing may follow it.
-            stored.seek(0, os.SEEK_END)
+            stored.seek(end)
             stored.write(index)
+            stored.truncate()
             stored.flush()
             os.fsync(stored.fileno())
             if hasattr(os, "posix_fadvise"):
-                # What nobody reads next would fill the memory with pages, which costs more than writing them.
+                # What nobody reads next would fill the memory with pages.
                 os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.replace(part, self._final(shard))
 
@@ -215,16 +223,18 @@ class ObjectShards(LayerShards):
         for piece in pieces:
             held += memoryview(piece).cast("B")
 
-    def _finish(self, shard: int, index: bytes) -> None:
+    def _finish(self, shard: int, end: int, index: bytes) -> None:
         content = self._held.pop(shard)
         content += index  # in place: a copy of a shard is tens of MB
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync(self._store.set(f"{self._path}/{self._name(shard)}", buffer))
 
 
-def layer_shards(array: "zarr.Array[Any]", codec: ChunkCodec) -> LayerShards:
+def layer_shards(array: "zarr.Array[Any]", codec: ChunkCodec, writer: DirectWriter | None = None) -> LayerShards:
     """Return the shards of an array, as its store allows."""
-    return LocalShards(array, codec) if isinstance(array.store, LocalStore) else ObjectShards(array, codec)
+    if isinstance(array.store, LocalStore):
+        return LocalShards(array, codec, writer or DirectWriter())
+    return ObjectShards(array, codec)
 
 
 def shard_bytes(chunks: int, chunk_bytes: int) -> int:
