@@ -86,7 +86,8 @@ def note_steps(shared: mmap.mmap) -> None:
     note(captures, "_create_arrays", "array metadata")
     note(study, "consolidate", "consolidation")
     note(study, "write_data", "data set")
-    # Small shards, so that even this small capture fills many.
+    # Small shards, so that even this small capture fills many; some writes past the page cache, some through it.
+    entries.DirectWriter = functools.partial(entries.DirectWriter, smallest=1 << 13)
     chunking.choose_chunking = functools.partial(chunking.choose_chunking, chunk_bytes=1 << 14, shard_bytes=1 << 17)
 
 

@@ -142,6 +142,8 @@ def create_session(
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Patterns are blocks that fit one session only; the arena would keep one of each.
         options.enable_mem_pattern = False
+        # Between runs, what is done with the values needs the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     weights = _hand_over_weights(model, options) if _weight_bytes(model) > weight_limit else []

@@ -80,7 +80,9 @@ def plan_chunking(layers: Sequence[Layer], *, samples: int, batch: int, local: b
             shard = min(found.shard, rows * batches)
         else:
             # With less than a batch for each, shards end within the batch: only one is held at a time.
-            fitting = (part for part in _divisors(rows) if part % found.chunk == 0 and part * size <= REMOTE_SHARD_BYTES)
+            fitting = (
+                part for part in _divisors(rows) if part % found.chunk == 0 and part * size <= REMOTE_SHARD_BYTES
+            )
             shard = max(fitting, default=found.chunk)
         chunkings[name] = Chunking(found.chunk, shard)
     return chunkings

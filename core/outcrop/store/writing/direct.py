@@ -19,7 +19,7 @@ BLOCK = 4096
 SMALLEST = 1 << 20
 """Less is left to the system, which gathers many small writes into few: a direct one waits for the disk."""
 
-_ROOM = 16 << 20
+_ROOM = 8 << 20
 
 
 class DirectWriter:
@@ -31,7 +31,7 @@ class DirectWriter:
     """
 
     def __init__(self, *, smallest: int = SMALLEST, room: int = _ROOM) -> None:
-        assert room > 0 and room % BLOCK == 0
+        assert room % BLOCK == 0
         self._smallest = smallest if hasattr(os, "O_DIRECT") else None
         self._size = room
         self._room: mmap.mmap | None = None
@@ -47,11 +47,13 @@ class DirectWriter:
         views = [np.frombuffer(memoryview(piece).cast("B"), dtype=np.uint8) for piece in pieces]
         if self._smallest is not None and sum(map(len, views)) >= self._smallest:
             try:
-                return self._write_directly(path, offset, views)
+                self._write_directly(path, offset, views)
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                     raise
                 self._smallest = None  # some file systems refuse when opening, others when writing
+            else:
+                return
         _write_through_cache(path, offset, views)
 
     def _write_directly(self, path: Path, offset: int, views: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> None:

@@ -225,6 +225,7 @@ class ObjectShards(LayerShards):
 
     def _finish(self, shard: int, end: int, index: bytes) -> None:
         content = self._held.pop(shard)
+        assert len(content) == end
         content += index  # in place: a copy of a shard is tens of MB
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         sync(self._store.set(f"{self._path}/{self._name(shard)}", buffer))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from outcrop.errors import ParameterError
 from outcrop.store.writing.chunking import Chunking
 from outcrop.store.writing.codec import COMPRESSIONS, ChunkCodec, Compression
+from outcrop.store.writing.direct import DirectWriter
 from outcrop.store.writing.shards import LayerShards, LocalShards, ObjectShards, layer_shards
 from outcrop.store.writing.thread import unwritten
 
@@ -86,6 +87,7 @@ def test_the_bytes_are_those_that_zarr_writes(tmp_path: Path, compression: Compr
     tail=st.integers(0, 12),
     compression=st.sampled_from(COMPRESSIONS),
     published=st.booleans(),
+    direct=st.booleans(),
 )
 def test_a_writer_that_died_is_continued_to_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory,
@@ -96,27 +98,29 @@ def test_a_writer_that_died_is_continued_to_the_same_bytes(
     tail: int,
     compression: Compression,
     published: bool,
+    direct: bool,
 ) -> None:
-    values = noise(samples)
+    values = noise(samples, width=1200 if direct else 5)  # chunks beyond a block, which begin anywhere in one
     chunking = Chunking(chunk, chunk * per_shard)
     codec = ChunkCodec(values.dtype, compression)
+    writer = DirectWriter(smallest=0 if direct else 1 << 40)
     folder = tmp_path_factory.mktemp("shards")
-    whole = layer_shards(make_array(folder / "whole", values, chunking, codec), codec)
+    whole = layer_shards(make_array(folder / "whole", values, chunking, codec), codec, writer)
     write(whole, values, 0, samples)
     whole.seal(samples)
 
     array = make_array(folder / "broken", values, chunking, codec)
     stop = min(samples, stop) if stop >= samples else stop - stop % chunk
-    dying = layer_shards(array, codec)
+    dying = layer_shards(array, codec, writer)
     write(dying, values, 0, stop)
     dying.seal(stop)
     sealed = dying.readable(stop)
     if stop < samples:  # what nobody has counted
         write(dying, values, stop, min(samples, stop + tail))
     if published:
-        assert layer_shards(array, codec).publish(stop, sealed) == stop
+        assert layer_shards(array, codec, writer).publish(stop, sealed) == stop
         assert np.array_equal(array[:stop], values[:stop])
-    continuing = layer_shards(array, codec)
+    continuing = layer_shards(array, codec, writer)
     assert continuing.restore(stop, sealed) == stop
     write(continuing, values, stop, samples)
     continuing.seal(samples)
@@ -136,14 +140,18 @@ def test_a_shard_that_is_gone_is_written_again_from_its_beginning(tmp_path: Path
     assert layer_shards(array, codec).restore(28, 8) == 16
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_part_that_was_cut_is_not_taken_for_whole(tmp_path: Path, compression: Compression) -> None:
+def test_a_part_that_was_cut_is_not_taken_for_whole(tmp_path: Path, compression: Compression, direct: bool) -> None:
     values = noise(40)
     codec = ChunkCodec(values.dtype, compression)
     array = make_array(tmp_path, values, Chunking(2, 8), codec)
-    write(layer_shards(array, codec), values, 0, 6)
+    write(layer_shards(array, codec, DirectWriter(smallest=0 if direct else 1 << 40)), values, 0, 6)
     part = tmp_path / "values" / "c.0.0.0.part"
-    whole = part.read_bytes()
+    with part.open("rb") as stored:
+        sizes = codec.stored_sizes(stored, 3, 2 * 10 * 4)
+    assert sizes is not None
+    whole = part.read_bytes()[: sum(sizes)]  # zeros may follow
     for length in (len(whole) - 1, len(whole) // 2, 3, 0):
         part.write_bytes(whole[:length])
         assert layer_shards(array, codec).restore(6, 0) == 0
