@@ -9,7 +9,13 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"outcrop": "core", "outcrop_blocks": "plugins", "outcrop_zoo": "zoo", "outcrop_schemas": "schemas"}
+PLUGINS = ("blocks", "checkpoints", "components")
+SOURCES = {
+    "outcrop": "core",
+    **{f"outcrop_{plugin}": "plugins" for plugin in PLUGINS},
+    "outcrop_zoo": "zoo",
+    "outcrop_schemas": "schemas",
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def test_the_command_and_the_plugins_are_registered(wheel: ZipFile) -> None:
     entries = ConfigParser()
     entries.read_string(read(wheel, "entry_points.txt"))
     assert dict(entries["console_scripts"]) == {"outcrop": "outcrop.cli.main:main"}
-    assert dict(entries["outcrop"]) == {"blocks": "outcrop_blocks.plugin", "zoo": "outcrop_zoo.plugin"}
+    assert dict(entries["outcrop"]) == {name: f"outcrop_{name}.plugin" for name in (*PLUGINS, "zoo")}
 
 
 def test_the_licence_goes_with_the_wheel(wheel: ZipFile) -> None:
