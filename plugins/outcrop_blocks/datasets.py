@@ -11,14 +11,19 @@ from outcrop.numerics import DEFAULT_THRESHOLDS, GramStatistics
 from outcrop_blocks.evaluation import MEASURES, Evaluation
 
 _PAIR = ("layer_a", "layer_b")
+_NAMES = {"similarity_without_pc": "similarity_without_pc1", "contrast_without_pc": "contrast_without_pc1"}
 
 
-def pairwise_dataset(statistics: GramStatistics) -> xr.Dataset:
+def measure_of(statistics: GramStatistics, *, remove_input: bool) -> str:
+    """Return the name of the similarity: estimator, kernel, and what was taken out of it."""
+    name = f"minibatch unbiased {statistics.kernel} CKA"
+    return f"{name} without the input's similarity (dCKA)" if remove_input else name
+
+
+def pairwise_dataset(statistics: GramStatistics, *, measure: str) -> xr.Dataset:
     """Return similarity of all layers with all layers, of kind ``pairwise``."""
     variables = {
-        "similarity": xr.Variable(
-            _PAIR, statistics.similarity, {"long_name": "similarity", "measure": "minibatch unbiased linear CKA"}
-        ),
+        "similarity": xr.Variable(_PAIR, statistics.similarity, {"long_name": "similarity", "measure": measure}),
         "standard_error": xr.Variable(
             _PAIR,
             statistics.standard_error,
@@ -27,7 +32,10 @@ def pairwise_dataset(statistics: GramStatistics) -> xr.Dataset:
         "similarity_without_pc1": xr.Variable(
             _PAIR,
             statistics.similarity_without_pc1,
-            {"long_name": "similarity without the first principal component of each layer", "scope": "batch"},
+            {
+                "long_name": "similarity without the first principal component of each layer",
+                "scope": statistics.component_scope,
+            },
         ),
         "pc_alignment": xr.Variable(
             _PAIR, statistics.pc_alignment, {"long_name": "squared cosine between first principal components"}
@@ -47,7 +55,7 @@ def per_layer_dataset(statistics: GramStatistics) -> xr.Dataset:
         "feature_count": ("layer", statistics.feature_count),
     }
     return xr.Dataset(
-        variables, _layer_coordinates(statistics, "layer", ""), {"kind": "per_layer", "kind_version": "1.0"}
+        variables, _layer_coordinates(statistics, "layer", ""), {"kind": "per_layer", "kind_version": "1.1"}
     )
 
 
@@ -61,21 +69,22 @@ def blocks_dataset(evaluations: Sequence[Evaluation]) -> xr.Dataset:
     first = [evaluation.layers[evidence.interval.start] for evaluation, evidence, _ in found]
     last = [evaluation.layers[evidence.interval.stop - 1] for evaluation, evidence, _ in found]
     variables = {
-        "verdict": ("model", _text(evaluation.verdict for evaluation in evaluations)),
-        "evaluated_layers": ("model", _whole(len(evaluation.layers) for evaluation in evaluations)),
-        "evaluated_kind": ("model", _text(evaluation.kind for evaluation in evaluations)),
-        "block_model": ("block", _text(evaluation.model for evaluation, _, _ in found)),
-        "first_layer": ("block", _text(layer.name for layer in first)),
-        "last_layer": ("block", _text(layer.name for layer in last)),
-        "first_depth": ("block", _whole(layer.index for layer in first)),
-        "last_depth": ("block", _whole(layer.index for layer in last)),
-        "layer_count": ("block", _whole(evidence.interval.length for _, evidence, _ in found)),
+        "verdict": ("model", text_array(evaluation.verdict for evaluation in evaluations)),
+        "evaluated_layers": ("model", whole_array(len(evaluation.layers) for evaluation in evaluations)),
+        "evaluated_kind": ("model", text_array(evaluation.kind for evaluation in evaluations)),
+        "block_model": ("block", text_array(evaluation.model for evaluation, _, _ in found)),
+        "first_layer": ("block", text_array(layer.name for layer in first)),
+        "last_layer": ("block", text_array(layer.name for layer in last)),
+        "first_depth": ("block", whole_array(layer.index for layer in first)),
+        "last_depth": ("block", whole_array(layer.index for layer in last)),
+        "layer_count": ("block", whole_array(evidence.interval.length for _, evidence, _ in found)),
     }
-    for name in (*MEASURES, "pc_support", "pc_support_outside", "pc_alignment", "removal_effect"):
-        variables[name] = ("block", np.array([getattr(evidence, name) for _, evidence, _ in found], dtype=np.float64))
+    for name in (*MEASURES, "pc_support", "pc_support_outside", "pc_alignment", "similarity_without_pc"):
+        values = np.array([getattr(evidence, name) for _, evidence, _ in found], dtype=np.float64)
+        variables[_NAMES.get(name, name)] = ("block", values)
     for name in MEASURES:
         for side, end in enumerate(("low", "high")):
-            variables[f"{name}_{end}"] = (
+            variables[f"{_NAMES.get(name, name)}_{end}"] = (
                 "block",
                 np.array([bounds[name][side] for _, _, bounds in found], dtype=np.float64),
             )
@@ -83,23 +92,23 @@ def blocks_dataset(evaluations: Sequence[Evaluation]) -> xr.Dataset:
         variables[name] = ("block", np.array([getattr(evidence, name) for _, evidence, _ in found], dtype=np.bool_))
     return xr.Dataset(
         variables,
-        {"model": ("model", _text(evaluation.model for evaluation in evaluations))},
-        {"kind": "blocks", "kind_version": "1.0", "thresholds": json.dumps(asdict(DEFAULT_THRESHOLDS))},
+        {"model": ("model", text_array(evaluation.model for evaluation in evaluations))},
+        {"kind": "blocks", "kind_version": "1.1", "thresholds": json.dumps(asdict(DEFAULT_THRESHOLDS))},
     )
 
 
 def _layer_coordinates(statistics: GramStatistics, dim: str, suffix: str) -> dict[str, tuple[str, np.ndarray]]:
     return {
-        f"model{suffix}": (dim, _text(model for model, _ in statistics.layers)),
-        f"name{suffix}": (dim, _text(layer.name for _, layer in statistics.layers)),
-        f"depth{suffix}": (dim, _whole(layer.index for _, layer in statistics.layers)),
-        f"layer_kind{suffix}": (dim, _text(layer.kind for _, layer in statistics.layers)),
+        f"model{suffix}": (dim, text_array(model for model, _ in statistics.layers)),
+        f"name{suffix}": (dim, text_array(layer.name for _, layer in statistics.layers)),
+        f"depth{suffix}": (dim, whole_array(layer.index for _, layer in statistics.layers)),
+        f"layer_kind{suffix}": (dim, text_array(layer.kind for _, layer in statistics.layers)),
     }
 
 
-def _text(values: Iterable[str]) -> np.ndarray:
+def text_array(values: Iterable[str]) -> np.ndarray:
     return np.array(list(values), dtype=np.dtypes.StringDType())
 
 
-def _whole(values: Iterable[int]) -> np.ndarray:
+def whole_array(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), dtype=np.int64)

@@ -14,7 +14,9 @@ from outcrop.numerics import (
     GramStatistics,
     Interval,
     bootstrap_similarity,
+    removal_effect,
     similar_intervals,
+    square_of,
     weigh_blocks,
 )
 
@@ -24,8 +26,10 @@ LEAST_GROUPS = 8
 SCORE_REPLICATES = 200
 """Replicates that are searched for blocks anew, which takes milliseconds where a mean takes microseconds."""
 
-MEASURES = ("score", "similarity", "contrast")
+MEASURES = ("score", "similarity", "contrast", "contrast_without_pc", "removal_effect")
 """What bootstrap intervals are given for."""
+
+_SEARCHED = ("score", "removal_effect")
 
 Bounds = Mapping[str, tuple[float, float]]
 
@@ -112,7 +116,12 @@ def _evaluate_model(
 ) -> Evaluation:
     own = {row: layer for row, (owner, layer) in enumerate(statistics.layers) if owner == model}
     kind, rows = searched_rows(own, detect_on)
-    if statistics.pc_share is None or statistics.pc_alignment is None or statistics.similarity_without_pc1 is None:
+    if (
+        statistics.pc_share is None
+        or statistics.pc_alignment is None
+        or statistics.similarity_without_pc1 is None
+        or statistics.groups_without_pc1 is None
+    ):
         raise ValueError("Blocks are weighed with principal components; accumulate with principal_component=True.")
     square = np.ix_(rows, rows)
     evidence = weigh_blocks(
@@ -121,54 +130,75 @@ def _evaluate_model(
         pc_alignment=statistics.pc_alignment[square],
         similarity_without_pc=statistics.similarity_without_pc1[square],
     )
-    groups = statistics.groups[:, rows][:, :, rows]
-    bounds = _bounds(evidence, groups, replicates=replicates, confidence=confidence, rng=rng)
+    bounds = _bounds(
+        evidence,
+        statistics.groups[:, rows][:, :, rows],
+        statistics.groups_without_pc1[:, rows][:, :, rows],
+        replicates=replicates,
+        confidence=confidence,
+        rng=rng,
+    )
     return Evaluation(model, kind, tuple(own[row] for row in rows), tuple(evidence), bounds)
 
 
 def _bounds(
     evidence: Sequence[BlockEvidence],
     groups: NDArray[np.float64],
+    groups_without: NDArray[np.float64],
     *,
     replicates: int,
     confidence: float,
     rng: np.random.Generator,
 ) -> tuple[Bounds, ...]:
-    """Return percentile intervals over replicates, widened to hold the value itself."""
+    """Return percentile intervals over replicates, widened to hold the value itself; NaN where that is not known."""
     unknown = (float("nan"), float("nan"))
     if not evidence or not replicates or len(groups) < LEAST_GROUPS:
         return tuple(dict.fromkeys(MEASURES, unknown) for _ in evidence)
-    intervals = [found.interval for found in evidence]
+    # What removal does is told by both maps of the same batches: two generators in one state draw them twice.
+    seed = int(rng.integers(2**63))
+    pairs = zip(
+        bootstrap_similarity(groups, replicates=replicates, rng=np.random.default_rng(seed)),
+        bootstrap_similarity(groups_without, replicates=replicates, rng=np.random.default_rng(seed)),
+        strict=True,
+    )
     drawn = np.stack(
         [
-            _measure(similarity, intervals, again=similar_intervals(similarity) if index < SCORE_REPLICATES else None)
-            for index, similarity in enumerate(bootstrap_similarity(groups, replicates=replicates, rng=rng))
+            _measure(similarity, without, evidence, search=index < SCORE_REPLICATES)
+            for index, (similarity, without) in enumerate(pairs)
         ]
     )
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    low[:, 0], high[:, 0] = np.quantile(drawn[:SCORE_REPLICATES, :, 0], [tail, 1 - tail], axis=0)
-    return tuple(
-        {
-            name: _widened((low[index, position], high[index, position]), getattr(found, name))
-            for position, name in enumerate(MEASURES)
-        }
-        for index, found in enumerate(evidence)
-    )
+    bounds = []
+    for position, found in enumerate(evidence):
+        ends = {}
+        for column, name in enumerate(MEASURES):
+            values = drawn[: SCORE_REPLICATES if name in _SEARCHED else None, position, column]
+            known = np.isfinite(getattr(found, name)) and np.isfinite(values).all()
+            low, high = np.quantile(values, [tail, 1 - tail]) if known else unknown
+            ends[name] = _widened((low, high), getattr(found, name)) if known else unknown
+        bounds.append(ends)
+    return tuple(bounds)
 
 
 def _measure(
-    similarity: NDArray[np.float64], intervals: Iterable[Interval], *, again: Sequence[Interval] | None
+    similarity: NDArray[np.float64],
+    without: NDArray[np.float64],
+    evidence: Iterable[BlockEvidence],
+    *,
+    search: bool,
 ) -> NDArray[np.float64]:
-    """Return (interval, measure): the score of what is found again where the interval lies, and its two means."""
+    """Return (interval, measure): what each interval would measure on the maps of other batches.
+
+    The score is that of the interval found again where it lies; both that and the effect of removal ask for a search.
+    """
+    again = similar_intervals(similarity) if search else None
     rows = []
-    for interval in intervals:
-        window = similarity[interval.start : interval.stop, interval.start : interval.stop]
-        inside = window[np.triu_indices(len(window), 1)].mean()
-        across = np.delete(similarity[interval.start : interval.stop], slice(interval.start, interval.stop), axis=1)
-        known = across[~np.isnan(across)]
-        contrast = inside - known.mean() if known.size else np.nan
-        rows.append([_score_again(interval, again, len(similarity)), inside, contrast])
+    for found in evidence:
+        interval = found.interval
+        effect = removal_effect(interval, without) if search else np.nan
+        inside, contrast = square_of(similarity, interval)
+        _, contrast_without = square_of(without, interval)
+        rows.append([_score_again(interval, again, len(similarity)), inside, contrast, contrast_without, effect])
     return np.array(rows)
 
 

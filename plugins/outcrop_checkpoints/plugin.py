@@ -13,4 +13,6 @@ if TYPE_CHECKING:
 @hookimpl
 def outcrop_analyses() -> "Sequence[type[Analysis]]":
     """Return the analyses of this plugin."""
-    return []
+    from outcrop_checkpoints.analysis import CheckpointsAnalysis
+
+    return [CheckpointsAnalysis]

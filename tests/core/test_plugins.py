@@ -10,6 +10,7 @@ import pytest
 
 from outcrop.errors import AnalysisNotFoundError, PluginConflictError, PluginError
 from outcrop.plugins import PluginRegistry, plugin_registry
+from outcrop_schemas import KINDS
 
 ANALYSIS = """
     from outcrop import Analysis, hookimpl
@@ -134,7 +135,7 @@ def test_every_hook_is_collected(shop: Shop, tmp_path: Path) -> None:
     assert registry.stimuli() == {"noise": dict}
     assert registry.zoo_cards() == (tmp_path,)
     assert registry.figures()["curve"].title == "Curves"
-    assert list(registry.schemas()) == ["blocks", "pairwise", "per_layer", "trajectory", "mine.per_layer"]
+    assert list(registry.schemas()) == [*KINDS, "mine.per_layer"]
     assert registry.replications() == {"claim-1": list}
     assert registry.commands()["hello"].name == "hello"
     assert registry.broken() == []

@@ -68,6 +68,26 @@ def blocks(count: int = 1) -> xr.Dataset:
     return KINDS["blocks"].annotate(dataset)
 
 
+def influence(count: int = 2, samples: int = 6) -> xr.Dataset:
+    shares = np.full((count, samples), 1 / samples)
+    texts = {"block_model": "net", "first_layer": "layer1", "last_layer": "layer4"}
+    whole = {"first_depth": 1, "last_depth": 4, "measured_layers": 4}
+    dataset = xr.Dataset(
+        {
+            **{name: ("block", np.array([value] * count, object)) for name, value in texts.items()},
+            **{name: ("block", np.full(count, value)) for name, value in whole.items()},
+            "is_block": ("block", np.ones(count, bool)),
+            "similarity": ("block", np.full(count, 0.95)),
+            "effective_samples": ("block", np.full(count, float(samples))),
+            "share": (("block", "sample"), shares, {"scope": "batch"}),
+            "change": (("block", "sample"), shares / 100, {"scope": "batch"}),
+        },
+        {"sample": np.arange(samples)},
+        {"measure": "linear CKA", "sample_count": samples, "batch_size": samples},
+    )
+    return KINDS["influence"].annotate(dataset)
+
+
 def trajectory(steps: int = 4, layers: int = 3) -> xr.Dataset:
     similarity = np.stack([pairwise(layers)["similarity"].values] * steps)
     coords: dict[str, object] = {"step": np.arange(steps) * 100}
@@ -92,10 +112,33 @@ def trajectory(steps: int = 4, layers: int = 3) -> xr.Dataset:
     return KINDS["trajectory"].annotate(dataset)
 
 
+def projections(layers: int = 3, samples: int = 6) -> xr.Dataset:
+    values = np.random.default_rng(1).normal(size=(layers, samples))
+    values -= values.mean(axis=1, keepdims=True)
+    values[1] = np.nan
+    dataset = xr.Dataset(
+        {
+            "projection": (("layer", "sample"), values, {"scope": "all"}),
+            "norm": (("layer", "sample"), 1 + np.abs(values)),
+            "residual": ("layer", np.array([1e-6, np.nan, 1e-6])),
+        },
+        {
+            "model": ("layer", ["net"] * layers),
+            "name": ("layer", [f"layer{index}" for index in range(layers)]),
+            "depth": ("layer", np.arange(layers)),
+            "layer_kind": ("layer", ["block"] * layers),
+            "sample": np.arange(samples),
+        },
+    )
+    return KINDS["projections"].annotate(dataset)
+
+
 EXAMPLES: dict[str, Callable[[], xr.Dataset]] = {
     "pairwise": pairwise,
     "per_layer": per_layer,
     "blocks": blocks,
+    "influence": influence,
+    "projections": projections,
     "trajectory": trajectory,
 }
 
@@ -115,8 +158,19 @@ def test_every_kind_has_a_valid_example(kind: str) -> None:
     KINDS[kind].validate(EXAMPLES[kind]())
 
 
-def test_a_result_without_any_block_is_valid() -> None:
-    KINDS["blocks"].validate(blocks(0))
+@pytest.mark.parametrize("example", [blocks, influence])
+def test_a_result_without_any_block_is_valid(example: Callable[[int], xr.Dataset]) -> None:
+    found = example(0)
+    KINDS[str(found.attrs["kind"])].validate(found)
+
+
+def test_samples_that_were_left_out_have_no_influence() -> None:
+    dataset = influence()
+    for name in ("share", "change"):
+        dataset[name][:, :2] = np.nan
+    KINDS["influence"].validate(dataset.assign(share=dataset["share"] * 1.5))
+    dataset["share"][:] = np.nan
+    KINDS["influence"].validate(dataset)
 
 
 def test_one_layer_is_valid() -> None:
@@ -245,7 +299,8 @@ FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
     "none of several variables": (
         "per_layer",
         lambda found: found.drop_vars(list(found.data_vars)),
-        "data_vars: expected at least one of pc_share, degenerate, non_finite_count, feature_count, found none of them",
+        "data_vars: expected at least one of pc_share, component_share, effective_samples, degenerate, "
+        "non_finite_count, feature_count, found none of them",
     ),
     "no layer": (
         "per_layer",
@@ -309,6 +364,26 @@ FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
         lambda found: found.assign(similarity=found["similarity"].where(~np.eye(3, k=1, dtype=bool))),
         "data_vars/similarity: expected a symmetric matrix, found NaN on one side only",
     ),
+    "projections about another point than the mean": (
+        "projections",
+        lambda found: found.assign(projection=found["projection"] + 1, norm=found["norm"] + 1),
+        "data_vars/projection: expected a mean of 0 over the samples of a layer, found 2 layers with another",
+    ),
+    "projections of some samples only": (
+        "projections",
+        lambda found: found.assign(projection=found["projection"].where(found["sample"] > 0)),
+        "data_vars/projection: expected a value for every sample of a layer, or for none, found 2 with some",
+    ),
+    "features shorter than their projection": (
+        "projections",
+        lambda found: found.assign(norm=np.abs(found["projection"]) / 2),
+        "data_vars/norm: expected at least the size of the projection, found 12 that are less",
+    ),
+    "shares of more than there is": (
+        "influence",
+        lambda found: found.assign(share=found["share"] * 2),
+        "data_vars/share: expected shares that sum to 1, found another sum in 2 blocks",
+    ),
     "a block that ends before it begins": (
         "blocks",
         lambda found: found.assign(last_depth=found["first_depth"] - 1),
@@ -347,7 +422,7 @@ def test_one_error_lists_every_problem() -> None:
     broken = per_layer().drop_vars("depth").assign(extra=("layer", [1, 2, 3]))
     broken["pc_share"] = broken["pc_share"] + 1
     with pytest.raises(
-        SchemaError, match=r"3 problems in a result of kind 'per_layer' 1\.0: coords/depth: .*; "
+        SchemaError, match=r"3 problems in a result of kind 'per_layer' 1\.1: coords/depth: .*; "
     ) as raised:
         KINDS["per_layer"].validate(broken)
     assert [problem.path for problem in raised.value.problems] == [
@@ -360,7 +435,7 @@ def test_one_error_lists_every_problem() -> None:
 
 def test_a_single_problem_is_counted_in_the_singular() -> None:
     with pytest.raises(
-        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.0: coords/depth: expected int"
+        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.1: coords/depth: expected int"
     ):
         KINDS["per_layer"].validate(per_layer().drop_vars("depth"))
 
@@ -373,7 +448,7 @@ def test_a_dataset_of_another_kind_is_refused() -> None:
 def test_annotating_fills_in_cf_attributes_and_leaves_the_original_alone() -> None:
     plain = per_layer().drop_attrs()
     annotated = KINDS["per_layer"].annotate(plain)
-    assert annotated.attrs == {"kind": "per_layer", "kind_version": "1.0"}
+    assert annotated.attrs == {"kind": "per_layer", "kind_version": "1.1"}
     assert annotated["pc_share"].attrs == {
         "long_name": "share of variance of the first principal component",
         "units": "1",
@@ -396,7 +471,7 @@ def test_annotating_keeps_what_the_producer_wrote() -> None:
 def test_intervals_are_named_by_no_confidence_but_the_one_stated() -> None:
     kind = KINDS["blocks"]
     ends = [one.long_name for one in kind.variables if one.name.endswith(("_low", "_high"))]
-    assert len(ends) == 6
+    assert len(ends) == 10
     assert all("end of the bootstrap interval of" in name for name in ends)
     assert not [one.long_name for one in kind.variables if "95" in one.long_name]
     kind.validate(blocks().assign_attrs(confidence=0.8))
@@ -414,6 +489,33 @@ def test_what_a_component_is_of_is_text(kind: str, name: str) -> None:
     dataset[name].attrs["scope"] = 3
     with pytest.raises(SchemaError, match=f"data_vars/{name}/attrs/scope: expected str"):
         KINDS[kind].validate(dataset)
+
+
+def test_components_beside_the_first_and_how_many_samples_carry_it_are_optional() -> None:
+    shares = [[0.6, 0.2], [0.5, 0.1], [np.nan, np.nan]]
+    dataset = per_layer().assign(
+        component_share=(("layer", "component"), shares), effective_samples=("layer", [1, 2.5, np.nan])
+    )
+    KINDS["per_layer"].validate(KINDS["per_layer"].annotate(dataset))
+    assert dataset["component_share"].sizes == {"layer": 3, "component": 2}
+    few = KINDS["per_layer"].annotate(dataset.assign(effective_samples=("layer", [0.5, 2, 3])))
+    assert problem_texts(few) == ["data_vars/effective_samples: expected values of at least 1, found 0.5"]
+
+
+def test_a_result_of_an_earlier_minor_version_is_valid() -> None:
+    KINDS["per_layer"].validate(per_layer().assign_attrs(kind_version="1.0"))
+
+
+def test_the_effect_on_the_contrast_is_optional_and_its_interval_holds_it() -> None:
+    kind = KINDS["blocks"]
+    kind.validate(blocks().assign_attrs(kind_version="1.0"))
+    ends = {f"contrast_without_pc1_{end}": ("block", [value]) for end, value in (("low", 0.1), ("high", 0.3))}
+    dataset = kind.annotate(blocks().assign(contrast_without_pc1=("block", [0.2]), **ends))
+    kind.validate(dataset)
+    assert problem_texts(dataset.assign(contrast_without_pc1=("block", [0.4]))) == [
+        "data_vars/contrast_without_pc1: expected between contrast_without_pc1_low and contrast_without_pc1_high, "
+        "found 1 outside"
+    ]
 
 
 def test_an_effect_that_is_not_known_is_valid() -> None:

@@ -27,6 +27,7 @@ class Analysis(ABC):
         version: Raised whenever the numbers change; part of a result's identity.
         references: Papers, as URLs or DOIs.
         produces: Kind of every leaf of the result, by leaf name: ``{"pairwise": "pairwise", "blocks": "blocks"}``.
+        optional: The same of leaves that only some parameters give.
         parameters: Class of the parameters.
         requires: Names of analyses whose results must exist first; the engine runs them.
     """
@@ -36,9 +37,13 @@ class Analysis(ABC):
     version: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Mapping[str, str]]
+    optional: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[type[Parameters]] = Parameters
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset] | xr.Dataset":
-        """Return one dataset per leaf of ``produces`` (or the single one); the engine validates and stamps them."""
+        """Return one dataset per leaf of ``produces`` (or the single one); the engine validates and stamps them.
+
+        Those of ``optional`` may be among them.
+        """

@@ -29,6 +29,7 @@ class Context:
 
     Attributes:
         models: Selected layers by model name, in the order that the models were given.
+        modes: Of each model: ``evaluation``, or ``batch`` where batch norm takes its statistics from the batch.
         sample_count: Number of samples.
         seed: Of this run.
         rng: A generator of its own for the analysis; the order of samples does not draw from it.
@@ -47,21 +48,38 @@ class Context:
         self._progress = progress
         self._results = results
         self.models: Mapping[str, tuple[Layer, ...]] = {source.name: source.layers for source in self._sources}
+        self.modes: Mapping[str, str] = {source.name: source.mode for source in self._sources}
         self.sample_count = sample_count
         self.seed = seed
         self.rng = np.random.default_rng([seed, 0xA11A])
 
-    def stream(self, *accumulators: Accumulator, batch_size: int, shuffle: bool = True) -> None:
+    def stream(
+        self,
+        *accumulators: Accumulator,
+        batch_size: int,
+        shuffle: bool = True,
+        models: Sequence[str] | None = None,
+    ) -> None:
         """Feed accumulators with all selected layers of all models until none needs another pass.
 
         Args:
             accumulators: What the activations are reduced to.
             batch_size: Samples of a group; the last group has what remains.
+            models: Names of those that see each group of samples, one after the other in this order; by default all, as
+                they were given.
             shuffle: Draw a fresh permutation for every pass, from the seed. Data is often sorted by class, and
                 estimators over groups assume samples drawn without replacement from all of it.
+
+        Raises:
+            AnalysisError: There is no such model.
         """
+        chosen = list(self.models) if models is None else list(models)
+        unknown = [name for name in chosen if name not in self.models]
+        if unknown:
+            raise AnalysisError(f"There is no model {unknown[0]!r} to stream; the run is of {', '.join(self.models)}.")
+        by_name = {source.name: source for source in self._sources}
         stream(
-            self._sources,
+            [by_name[name] for name in chosen],
             accumulators,
             order=lambda index: self._order(index) if shuffle else np.arange(self.sample_count),
             batch_size=batch_size,

@@ -26,6 +26,7 @@ class ModelRecord(_Frozen):
     fingerprint: str
     preprocessing: str
     device: str
+    mode: str = "evaluation"
     reduction: str = "none"
     arithmetic: str = ""
 
@@ -73,8 +74,8 @@ class Provenance(_Frozen):
             record.pop("source")
         for record in asked["models"]:
             # Runs from before these were recorded keep their identity.
-            for name in ("reduction", "arithmetic"):
-                if record[name] in ("none", ""):
+            for name in ("mode", "reduction", "arithmetic"):
+                if record[name] in ("evaluation", "none", ""):
                     record.pop(name)
         asked["data"].pop("limit")
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]

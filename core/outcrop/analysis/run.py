@@ -46,17 +46,18 @@ def run_analysis(analysis: type[Analysis], context: "Context", parameters: Param
     except Exception as error:  # the plugin boundary: anything may fail in there
         raise AnalysisError(f"Analysis {_title(analysis)} failed: {_reason(error)}") from error
     leaves = _by_leaf(analysis, returned)
-    if set(leaves) != set(analysis.produces):
+    kinds = {**analysis.optional, **analysis.produces}
+    if not set(analysis.produces) <= set(leaves) <= set(kinds):
         raise AnalysisError(
             f"Analysis {_title(analysis)} returned {', '.join(sorted(map(str, leaves))) or 'nothing'}; "
             f"it declares {', '.join(sorted(analysis.produces))}. Return one dataset for each."
         )
     annotated = {}
     for leaf, dataset in leaves.items():
-        kind = dataset.attrs.get("kind", analysis.produces[leaf])
-        if kind != analysis.produces[leaf]:
+        kind = dataset.attrs.get("kind", kinds[leaf])
+        if kind != kinds[leaf]:
             raise AnalysisError(
-                f"Analysis {_title(analysis)} declares leaf {leaf!r} as kind {analysis.produces[leaf]!r} "
+                f"Analysis {_title(analysis)} declares leaf {leaf!r} as kind {kinds[leaf]!r} "
                 f"and returned kind {kind!r}. Make them agree."
             )
         annotated[leaf] = annotate_result(dataset, kind)

@@ -37,10 +37,12 @@ class ActivationSource(ABC):
     Attributes:
         name: Of the model.
         layers: Selected layers, in topological order, as they are visited.
+        mode: That the model runs in, or ran in: see :class:`outcrop.models.Model`.
     """
 
     name: str
     layers: tuple[Layer, ...]
+    mode: str = "evaluation"
 
     @abstractmethod
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
@@ -73,6 +75,7 @@ class LiveSource(ActivationSource):
     ) -> None:
         self.model = model
         self.name = model.name
+        self.mode = model.mode
         self._data = data
         self._budget = memory_budget
         self._reduction = reduction
@@ -82,8 +85,17 @@ class LiveSource(ActivationSource):
         self._by_name = {layer.name: layer for layer in layers}
 
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
-        """Yield groups of ``group_size`` samples, the last one of what remains."""
+        """Yield groups of ``group_size`` samples, the last one of what remains.
+
+        Raises:
+            InputError: Values depend on the batch, and a group of that size cannot be one.
+        """
         forward = forward_batch_size(self.model, group_size)
+        if self.mode != "evaluation" and forward < min(group_size, len(order)):
+            raise InputError(
+                f"Batch norm of model {self.name!r} takes its statistics from the batch, and a group of {group_size} "
+                f"samples does not fit into one forward pass: {forward} do. Ask for batches of {forward}."
+            )
         whole = 0
         with kept_memory():
             if forward == group_size:

@@ -96,6 +96,9 @@ def _keep(
     """Store the activations that are to be analysed where asked or where they are small, and say what was done."""
     from outcrop.store.planning.space import capture_bytes, check_space, fits_automatically, stored_bytes
 
+    batched = [model.name for model, _ in chosen if model.mode != "evaluation"]
+    if batched:
+        return f"Activations: streamed and not kept (batch norm of {batched[0]} takes its statistics from each batch)"
     sizes = [capture_bytes(layers, len(data)) for _, layers in chosen]
     if keep == "never" or (keep == "auto" and not fits_automatically(study.location, sizes)):
         return f"Activations: {size_text(sum(sizes))}, streamed and not kept (--keep-activations always keeps them)"

@@ -93,6 +93,8 @@ class Model(ABC):
         preprocessing: For models of images; None where inputs are taken as they are.
         batch_size: The batch size that the network is fixed at, or None.
         classes: Names of the logits, where known.
+        mode: ``evaluation``; or ``batch`` where batch norm takes its statistics from the batch at hand, so that the
+            values of a sample depend on the batch that it is in.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Model(ABC):
     preprocessing: Preprocessing | None = None
     batch_size: int | None = None
     classes: tuple[str, ...] | None = None
+    mode: str = "evaluation"
 
     @property
     @abstractmethod

@@ -76,7 +76,13 @@ def state_recipe(graph: Graph, options: str, *, label: str) -> None:
         ModelLoadError: An option is unknown or wrong, or the network takes no colour images.
     """
     # A question mark in the name of the file would end it.
-    reference = parse_reference(f"{label.replace('?', '')}?{options}", ("mean", "std", "size", "resize"))
+    known = ("mean", "std", "size", "resize", "batch_norm")
+    reference = parse_reference(f"{label.replace('?', '')}?{options}", known)
+    if "batch_norm" in reference.options:
+        raise ModelLoadError(
+            f"{label!r} is an ONNX file, whose batch norm is fixed in its graph; leave batch_norm out, or load the "
+            "torch network that it was exported from."
+        )
     if not {"mean", "std"} <= reference.options.keys():
         raise ModelLoadError(f"Options of {label!r} state only a part of how images are prepared; write mean and std.")
     mean, std = (_channel_numbers(reference, option) for option in ("mean", "std"))

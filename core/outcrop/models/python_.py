@@ -10,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
+from outcrop.models.batch_norm import check_batch_norm
 from outcrop.models.model import Model
 from outcrop.models.reference import parse_reference
 from outcrop.models.torch_ import TorchModel
 from outcrop.models.torch_inputs import FOREIGN_ERRORS
 
-OPTIONS = ("input_shape", "attention_maps")
+OPTIONS = ("input_shape", "attention_maps", "batch_norm")
 
 
 def load_python(reference: str, *, name: str | None = None, device: str = "auto") -> Model:
@@ -25,7 +26,8 @@ def load_python(reference: str, *, name: str | None = None, device: str = "auto"
 
     Args:
         reference: ``package.module:factory``; ``?input_shape=3x32x32`` states the shape of one sample,
-            ``?attention_maps=true`` makes layers of what fused attention computes and never writes down.
+            ``?attention_maps=true`` makes layers of what fused attention computes and never writes down,
+            ``?batch_norm=batch`` has batch norm take its statistics from the batch.
         name: Short name; by default that of the factory.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -52,8 +54,11 @@ def load_python(reference: str, *, name: str | None = None, device: str = "auto"
             input_shape=parts.shape(),
             device=device,
             attention_maps=bool(parts.switch("attention_maps")),
+            batch_norm=check_batch_norm(parts.options.get("batch_norm", "evaluation"), parts.name),
         )
     if isinstance(made, Model):
+        if "batch_norm" in parts.options:
+            raise ModelLoadError(f"{parts.name}() returns a finished model; state its batch_norm where it is made.")
         made.name = name or made.name
         return made
     raise ModelLoadError(f"{parts.name}() returned a {type(made).__name__}; expected a torch.nn.Module or a Model.")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from outcrop.models.batch_norm import BatchNorm
+
 Loader = Callable[[str, str | None, str], Model]
 """Takes what follows the scheme, a name or None, and a device."""
 
@@ -27,6 +29,7 @@ def load_model(
     device: str = "auto",
     input_shape: tuple[int, ...] | None = None,
     attention_maps: bool = False,
+    batch_norm: "BatchNorm" = "evaluation",
 ) -> Model:
     """Return a model from a reference, a path or an object.
 
@@ -42,6 +45,8 @@ def load_model(
         input_shape: Shape of one sample, for a torch module given as an object.
         attention_maps: Whether what each token attends to is a layer also where attention is fused, for a torch module
             given as an object: ``blocks.0.attn.softmax`` (head, token, token_key).
+        batch_norm: For a torch module given as an object: ``batch`` has batch norm take its statistics from the batch
+            at hand, as in training; running statistics are neither used nor updated, dropout stays off.
 
     Raises:
         ModelNotFoundError: No model answers to the reference; near ones are suggested.
@@ -57,13 +62,18 @@ def load_model(
             "attention_maps belongs to torch modules given as objects; write '?attention_maps=true' behind the "
             "reference of a torch network. An ONNX graph has its attention maps among its layers."
         )
+    if batch_norm != "evaluation" and not _is_torch_module(reference):
+        raise ModelLoadError(
+            "batch_norm belongs to torch modules given as objects; write '?batch_norm=batch' behind the reference of a "
+            "torch network. An ONNX graph has its batch norm fixed."
+        )
     if isinstance(reference, Model):
         return _named(reference, name)
     if isinstance(reference, os.PathLike):
         return _load_path(os.fspath(reference), name, device)
     if isinstance(reference, str):
         return _load_text(reference, name, device)
-    return _load_object(reference, name, device, input_shape, attention_maps)
+    return _load_object(reference, name, device, input_shape, attention_maps, batch_norm)
 
 
 def _is_torch_module(reference: object) -> bool:
@@ -119,6 +129,7 @@ def _load_object(
     device: str,
     input_shape: tuple[int, ...] | None,
     attention_maps: bool,
+    batch_norm: "BatchNorm",
 ) -> Model:
     import torch
 
@@ -126,7 +137,14 @@ def _load_object(
         from outcrop.models.torch_ import TorchModel
 
         placed = None if device == "auto" else device
-        return TorchModel(model, name=name, input_shape=input_shape, device=placed, attention_maps=attention_maps)
+        return TorchModel(
+            model,
+            name=name,
+            input_shape=input_shape,
+            device=placed,
+            attention_maps=attention_maps,
+            batch_norm=batch_norm,
+        )
     import onnx
 
     if isinstance(model, onnx.ModelProto):

@@ -10,13 +10,14 @@ from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
+from outcrop.models.batch_norm import check_batch_norm
 from outcrop.models.hub import HubUnreachableError, fetch
 from outcrop.models.model import InputSpec, Preprocessing
 from outcrop.models.reference import Reference, parse_reference
 from outcrop.models.torch_ import RandomWeightsWarning, TorchModel
 from outcrop.models.torch_inputs import FOREIGN_ERRORS
 
-OPTIONS = ("pretrained", "seed", "input_shape", "attention_maps")
+OPTIONS = ("pretrained", "seed", "input_shape", "attention_maps", "batch_norm")
 
 
 def load_timm(reference: str, *, name: str | None = None, device: str = "auto") -> TorchModel:
@@ -27,8 +28,9 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
 
     Args:
         reference: ``NAME`` or ``NAME.TAG``, then ``?pretrained=false`` for random weights (with ``&seed=0``), or
-            ``?input_shape=3x64x64`` for another input shape, or ``?attention_maps=true`` for layers of what fused
-            attention computes and never writes down.
+            ``?input_shape=3x64x64`` for another input shape, ``?attention_maps=true`` for layers of what fused
+            attention computes and never writes down, or ``?batch_norm=batch`` for batch norm with the statistics of
+            the batch.
         name: Short name; by default that of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -56,6 +58,7 @@ def load_timm(reference: str, *, name: str | None = None, device: str = "auto") 
         preprocessing=_preprocessing(resolved) if resolved["input_size"][0] == 3 else None,
         classes=_classes(network),
         attention_maps=bool(parts.switch("attention_maps")),
+        batch_norm=check_batch_norm(parts.options.get("batch_norm", "evaluation"), parts.name),
     )
 
 

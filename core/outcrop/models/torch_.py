@@ -1,12 +1,14 @@
 """Any torch network as a model: every module output and functional operation is a layer."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from outcrop.errors import InputError, ModelLoadError
+from outcrop.models.batch_norm import BatchNorm, batch_norm_layers, check_batch_norm
 from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
 from outcrop.models.torch_fingerprint import Attribute, fingerprint_network, watch_writing
 from outcrop.models.torch_inputs import assumed_preprocessing, derive_input, state_input
@@ -22,7 +24,7 @@ class TorchModel(Model):
 
     Layers are found by watching two runs, so any network works, whatever its control flow. The output of a module and
     that of the last operation inside it are one layer; the other names stay valid as aliases. The network runs in
-    evaluation mode and is left in the mode that it was in.
+    evaluation mode, but for ``batch_norm``, and is left in the mode that it was in.
 
     Args:
         network: Any module; not copied.
@@ -37,10 +39,16 @@ class TorchModel(Model):
         classes: Names of the logits.
         attention_maps: Whether what each token attends to is a layer where attention is fused and never writes it
             down: ``blocks.0.attn.softmax`` (head, token, token_key), computed beside it from the same queries and keys.
+        batch_norm: ``evaluation``, or ``batch``: batch norm normalises with the statistics of the batch at hand, as in
+            training; running statistics are neither used nor updated, and everything else stays in evaluation mode. A
+            sample's values then depend on its batch, and those of a smaller last batch on its few samples: choose a
+            number of samples that the batch size divides.
 
     Raises:
-        ModelLoadError: The input shape is not known, or the device is not there.
+        ModelLoadError: The input shape is not known, the device is not there, or there is no batch norm to change.
     """
+
+    mode: BatchNorm
 
     def __init__(
         self,
@@ -55,6 +63,7 @@ class TorchModel(Model):
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
         attention_maps: bool = False,
+        batch_norm: BatchNorm = "evaluation",
     ) -> None:
         network = getattr(network, "_orig_mod", network)  # what torch.compile wraps; compiled code has no hooks
         if isinstance(network, torch.jit.ScriptModule):
@@ -69,6 +78,9 @@ class TorchModel(Model):
         self._keywords = keywords
         self._attention_maps = attention_maps
         self._written: set[Attribute] = set()
+        self.mode = check_batch_norm(batch_norm, self.name)
+        if self.mode == "batch" and not batch_norm_layers(network):
+            raise ModelLoadError(f"Model {self.name!r} has no batch norm to change; leave batch_norm=batch out.")
         if device is not None:
             self._move(device)
         if inputs is not None:
@@ -162,7 +174,7 @@ class TorchModel(Model):
         """
         self.check_inputs(inputs)
         arguments, keywords = self._watched.arguments(inputs, copy=self._found.alters_inputs)
-        with evaluation(self.network), torch.no_grad():
+        with self._watched.running(), torch.no_grad():
             output = self.network(*arguments, **keywords)
         return first_tensor(output, self.name)
 
@@ -173,9 +185,9 @@ class TorchModel(Model):
 
     @property
     def _watched(self) -> WatchedNetwork:
-        return WatchedNetwork(self.network, self.name, self.inputs, self._keywords, self.device)
+        return WatchedNetwork(self.network, self.name, self.inputs, self._keywords, self.device, self.mode)
 
     @cached_property
     def _found(self) -> Found:
         with watch_writing(self.network, self._written):
-            return self._watched.find(attention_maps=self._attention_maps)
+            return replace(self._watched, batch_norm="evaluation").find(attention_maps=self._attention_maps)

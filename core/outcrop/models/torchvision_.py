@@ -13,6 +13,7 @@ from torchvision.transforms._presets import VideoClassification
 from torchvision.transforms.functional import resize
 
 from outcrop.errors import ModelLoadError, ModelNotFoundError, did_you_mean
+from outcrop.models.batch_norm import check_batch_norm
 from outcrop.models.model import InputSpec, Preprocessing
 from outcrop.models.reference import Reference, parse_reference
 from outcrop.models.torch_ import TorchModel
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-OPTIONS = ("weights", "seed", "input_shape", "attention_maps")
+OPTIONS = ("weights", "seed", "input_shape", "attention_maps", "batch_norm")
 _SIZE = 224
 _FRAMES = 16
 
@@ -35,8 +36,9 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
     Args:
         reference: ``NAME``, then ``?weights=IMAGENET1K_V1`` for other than the default weights, ``?weights=none`` for
             random ones (with ``&seed=0``), or ``?input_shape=3x64x64`` for another input shape (of videos
-            ``3x16x112x112``: channels, frames, height, width), or ``?attention_maps=true`` for layers of what fused
-            attention computes and never writes down.
+            ``3x16x112x112``: channels, frames, height, width), ``?attention_maps=true`` for layers of what fused
+            attention computes and never writes down, or ``?batch_norm=batch`` for batch norm with the statistics of
+            the batch.
         name: Short name; by default that of the reference.
         device: ``cpu``, ``cuda``, ...; ``auto`` is CUDA where there is one.
 
@@ -65,6 +67,7 @@ def load_torchvision(reference: str, *, name: str | None = None, device: str = "
         preprocessing=_preprocessing(transform, shape) if len(shape) == 3 and shape[0] == 3 else None,
         classes=weights.meta.get("categories"),
         attention_maps=bool(parts.switch("attention_maps")),
+        batch_norm=check_batch_norm(parts.options.get("batch_norm", "evaluation"), parts.name),
     )
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from outcrop.errors import ModelLoadError
 from outcrop.models.attention import MAP
+from outcrop.models.batch_norm import BatchNorm, batch_statistics
 from outcrop.models.discovery import Discovery
 from outcrop.models.execution import Watch, named_tensors
 from outcrop.models.listing import CapturedLayer, Listing, list_layers
@@ -52,6 +53,8 @@ class WatchedNetwork:
         inputs: What it takes.
         keywords: Whether inputs are passed by name.
         device: Where it is.
+        batch_norm: What batch norm normalises with when layers are visited; they are found in evaluation mode, where
+            samples do not depend on one another.
     """
 
     network: nn.Module
@@ -59,6 +62,7 @@ class WatchedNetwork:
     inputs: tuple[InputSpec, ...]
     keywords: bool
     device: str
+    batch_norm: BatchNorm = "evaluation"
 
     def arguments(self, inputs: Mapping[str, Tensor], *, copy: bool) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Return what the network is called with; copied where it overwrites what belongs to the caller."""
@@ -85,8 +89,15 @@ class WatchedNetwork:
             return
         inputs = {spec.name: inputs[spec.name].to(self.device) for spec in self.inputs}
         arguments, keywords = self.arguments(inputs, copy=copy)
-        with evaluation(self.network):
+        with self.running():
             Visit(self.network, watch, layers, visitor).complete(inputs, arguments, keywords)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Put the network in the mode that it runs in, and back afterwards."""
+        batch = self.batch_norm == "batch"
+        with evaluation(self.network), batch_statistics(self.network, self.name) if batch else nullcontext():
+            yield
 
     def find(self, *, attention_maps: bool) -> Found:
         """Return what the network computes, found by watching two runs.

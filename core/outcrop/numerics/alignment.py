@@ -1,7 +1,6 @@
 """Centred kernel alignment of two sets of features of the same samples."""
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -9,8 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outcrop.errors import InputError, ParameterError, did_you_mean
+from outcrop.numerics.confounds import without_confounder
+from outcrop.numerics.confounds import without_first_component as remove_first_component
 from outcrop.numerics.hsic import LEAST_SAMPLES, biased_hsic, unbiased_hsic
 from outcrop.numerics.kernels import check_kernel, gram_matrix, median_squared_distance
+from outcrop.numerics.samples import features_of, matched_features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +34,8 @@ def cka(
     estimator: str = "unbiased",
     kernel: str = "linear",
     bandwidth: float = 0.5,
+    regress_out: "ArrayLike | Tensor | None" = None,
+    without_first_component: bool = False,
     batch_size: int = 256,
     passes: int = 1,
     seed: int = 0,
@@ -48,6 +52,20 @@ def cka(
       ``n (n - 3)`` of its samples (arXiv 2010.15327, equation 2). Consistent with ``unbiased``, in memory of one
       batch. A last batch of fewer than 4 samples is left out.
 
+    Networks look alike, untrained ones too, where the samples themselves come in clusters. Two ways to look beneath:
+
+    * ``regress_out``: deconfounded CKA (Cui et al. 2022, arXiv 2202.00095). The kernel matrix of the inputs, with
+      the same kernel, is fitted to each of both kernel matrices, entry by entry, with an intercept and a slope, and
+      the residuals are compared. ``unbiased`` and ``minibatch`` fit the entries off the diagonal, since they see no
+      others, and inputs that are unrelated to both take nothing away; ``biased`` fits all n^2, as published, and its
+      diagonals, alike in all kernels, let unrelated inputs take away a part of its bias. ``minibatch`` fits every
+      batch anew. Negative eigenvalues of the residuals are kept. A straight line is fitted: what is similar only
+      because both bend the similarity of inputs in the same way stays.
+    * ``without_first_component``: both without their first principal component, that of each batch for
+      ``minibatch`` and that of all samples else (arXiv 2202.07184, appendix C). For kernels other than ``linear``:
+      the first eigenvector of the double-centred kernel matrix. With both, it is removed before the regression, and
+      the inputs keep theirs.
+
     Cost: ``n^2 (p + q)`` for n samples of p and q features; ``minibatch``: ``passes * n * batch_size * (p + q)``.
 
     Args:
@@ -58,48 +76,49 @@ def cka(
         bandwidth: Standard deviation of the ``rbf`` kernel, as a fraction of the median distance between samples
             (the root of the median squared distance). The ``minibatch`` estimator takes the median over
             2,048 samples where there are more, the same for all batches.
+        regress_out: (sample, ...), the inputs of the same samples or another confounder. One that is constant takes
+            nothing away.
+        without_first_component: Whether to leave out the first principal component of both.
         batch_size: Samples of a batch of the ``minibatch`` estimator.
         passes: How often the ``minibatch`` estimator shuffles and goes through all samples.
         seed: Of the shuffling.
 
     Returns:
         The alignment; NaN where one side has no similarity structure (constant features, or samples all equally
-        far from one another), for which it is not defined.
+        far from one another), or none but what is taken out, for which it is not defined.
 
     Raises:
         ParameterError: An unknown estimator or kernel, or an option out of its range.
         InputError: Fewer than 4 samples, different numbers of samples, or values that are not finite.
     """
     _check_options(estimator, kernel, bandwidth, batch_size, passes)
-    first, second = _features(x, "x"), _features(y, "y")
-    if len(first) != len(second):
-        raise InputError(
-            f"CKA compares representations of the same samples; x has {len(first)} samples and y has {len(second)}."
-        )
-    if len(first) < LEAST_SAMPLES:
-        raise InputError(f"CKA needs at least {LEAST_SAMPLES} samples; got {len(first)}.")
-    spread = (0.0, 0.0)
+    sides = list(matched_features(x, y, measure="CKA", least=LEAST_SAMPLES))
+    samples = len(sides[0])
+    if regress_out is not None:
+        sides.append(features_of(regress_out, "regress_out", measure="CKA"))
+        if len(sides[2]) != samples:
+            raise InputError(f"regress_out holds {len(sides[2])} samples and x {samples}: give the inputs of the same.")
+    spread = [0.0] * len(sides)
     if kernel == "rbf":
-        subset = _bandwidth_samples(len(first), estimator, seed)
-        spread = (
-            bandwidth**2 * median_squared_distance(first[subset]),
-            bandwidth**2 * median_squared_distance(second[subset]),
-        )
-    cross = own_first = own_second = 0.0
-    size_first = size_second = 0.0
-    for batch in _batches(len(first), estimator, batch_size, passes, seed):
-        k = gram_matrix(first[batch], kernel=kernel, squared_distance=spread[0])
-        l_ = gram_matrix(second[batch], kernel=kernel, squared_distance=spread[1])
-        hsic = biased_hsic if estimator == "biased" else unbiased_hsic
-        weight = len(k) * (len(k) - 3)
-        cross += weight * hsic(k, l_)
-        own_first += weight * hsic(k, k)
-        own_second += weight * hsic(l_, l_)
-        size_first += weight * float(np.diag(k).mean()) ** 2
-        size_second += weight * float(np.diag(l_).mean()) ** 2
-    if own_first <= NO_STRUCTURE**2 * size_first or own_second <= NO_STRUCTURE**2 * size_second:
+        subset = _bandwidth_samples(samples, estimator, seed)
+        spread = [bandwidth**2 * median_squared_distance(side[subset]) for side in sides]
+    hsic = biased_hsic if estimator == "biased" else unbiased_hsic
+    cross, own, size = 0.0, np.zeros(2), np.zeros(2)
+    for batch in _batches(samples, estimator, batch_size, passes, seed):
+        grams = [
+            gram_matrix(side[batch], kernel=kernel, squared_distance=square)
+            for side, square in zip(sides, spread, strict=True)
+        ]
+        weight = len(grams[0]) * (len(grams[0]) - 3)
+        size += [weight * float(np.diag(gram).mean()) ** 2 for gram in grams[:2]]
+        pair = [remove_first_component(gram) for gram in grams[:2]] if without_first_component else grams[:2]
+        if regress_out is not None:
+            pair = [without_confounder(gram, grams[2], diagonal=estimator == "biased") for gram in pair]
+        cross += weight * hsic(pair[0], pair[1])
+        own += [weight * hsic(gram, gram) for gram in pair]
+    if (own <= NO_STRUCTURE**2 * size).any():
         return math.nan
-    return cross / (math.sqrt(own_first) * math.sqrt(own_second))
+    return cross / (math.sqrt(own[0]) * math.sqrt(own[1]))
 
 
 def _check_options(estimator: str, kernel: str, bandwidth: float, batch_size: int, passes: int) -> None:
@@ -114,25 +133,6 @@ def _check_options(estimator: str, kernel: str, bandwidth: float, batch_size: in
         raise ParameterError(f"batch_size must be at least {LEAST_SAMPLES}; got {batch_size}.")
     if passes < 1:
         raise ParameterError(f"passes must be at least 1; got {passes}.")
-
-
-def _features(values: "ArrayLike | Tensor", name: str) -> NDArray[np.generic]:
-    """Return finite values as an array (sample, feature), copied only where they have to be."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(values, torch.Tensor):
-        tensor = values.detach().cpu()
-        # numpy has no bfloat16.
-        values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"CKA takes real numbers; {name} holds values of type {array.dtype}.")
-    if array.ndim == 0:
-        raise InputError(f"CKA takes arrays (sample, ...); {name} is a single number.")
-    array = array.reshape(len(array), math.prod(array.shape[1:]))
-    wrong = array.size - np.count_nonzero(np.isfinite(array))
-    if wrong:
-        raise InputError(f"CKA needs finite values; {wrong} of the {array.size} values of {name} are NaN or infinite.")
-    return array
 
 
 def _bandwidth_samples(samples: int, estimator: str, seed: int) -> NDArray[np.int64] | slice:

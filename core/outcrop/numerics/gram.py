@@ -1,33 +1,50 @@
 """CKA between all layers of all models in one pass, with what their first principal components do to it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from outcrop.capture.accumulator import Accumulator
-from outcrop.errors import AnalysisError, ParameterError
+from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
+from outcrop.numerics.deconfounded import model_inputs
+from outcrop.numerics.gram_options import GramOptions, LayerKey
 from outcrop.numerics.gram_statistics import GramStatistics
 from outcrop.numerics.gram_totals import GramTotals
 from outcrop.numerics.hsic import LEAST_SAMPLES
-from outcrop.numerics.packed import PackedGrams
-from outcrop.numerics.products import centred_gram
+from outcrop.numerics.kernel_grams import LayerKernels
+from outcrop.numerics.kernels import Kernel
+from outcrop.numerics.layer_rows import LayerRows
+from outcrop.numerics.packed import Component, PackedGrams
+from outcrop.numerics.products import CentredGram
+from outcrop.numerics.repeats import Repeats
 
-_Key = tuple[str, str]
+
+@dataclass(frozen=True)
+class _Taken:
+    """A layer of the present group: what its matrix has shown, and where it is kept."""
+
+    found: CentredGram
+    position: int
 
 
 class GramAccumulator(Accumulator):
-    """Accumulates minibatch CKA (HSIC1, linear kernel) of all layers with all layers, of one or more models.
+    """Accumulates minibatch CKA (HSIC1) of all layers with all layers, of one or more models, for one kernel.
 
     For every group and layer: the Gram matrix of the flattened features (float32, or float64 for float64
-    features; centred first where an offset would cost digits), U-centred in float64. From those, HSIC of all pairs of
-    layers; sums over groups, each weighted by n (n - 3); one ratio at the end (arXiv 2010.15327, equation 2).
-    The principal components come from the same Gram matrices (arXiv 2202.07184, section 4 and appendix C).
+    features; centred first where an offset would cost digits), made into that of the kernel and U-centred in float64.
+    From those, HSIC of all pairs of layers; sums over groups, each weighted by n (n - 3); one ratio at the end (arXiv
+    2010.15327, equation 2). The principal components come from the same matrices (arXiv 2202.07184, section 4 and
+    appendix C). With the input removed, they are those of the matrices before, and are removed before it.
 
     Nothing of size (feature, feature) is formed. Cost per group: ``3/4 n^2`` times all features, and ``n^2 / 2`` for
-    every two layers. Memory: ``n (n - 1) / 2`` float64 for each layer, twice with principal components.
+    every two layers. Memory: ``n (n - 1) / 2`` float64 for each layer, twice with principal components. A layer
+    that repeats the one before it, or the input of another model, costs nothing.
 
     A layer with values that are not finite is counted, reported and left out; it does not touch the others.
     """
@@ -35,7 +52,17 @@ class GramAccumulator(Accumulator):
     group_size: int
 
     def __init__(
-        self, *, group_size: int = 256, passes: int = 1, principal_component: bool = True, group_limit: int = 40
+        self,
+        *,
+        group_size: int = 256,
+        passes: int = 1,
+        principal_component: bool = True,
+        group_limit: int = 40,
+        kernel: Kernel = "linear",
+        bandwidth: float = 0.5,
+        remove_input: bool = False,
+        projections: Mapping[LayerKey, NDArray[np.float64]] | None = None,
+        bandwidths: Mapping[LayerKey, float] | None = None,
     ) -> None:
         """Prepare for the first pass.
 
@@ -44,25 +71,48 @@ class GramAccumulator(Accumulator):
             passes: Passes over the samples, each expected in another order.
             principal_component: Whether to follow the first principal component too.
             group_limit: Most groups of batches kept for the error and the bootstrap; fewer for very many layers.
+            kernel: Of all layers: ``linear``, ``rbf`` or ``cosine`` (samples as they are, divided by their norms), as
+                in :func:`outcrop.numerics.gram_matrix`. Principal components are those of the double-centred matrix.
+            bandwidth: Standard deviation of the ``rbf`` kernel, as a fraction of the root of the median squared
+                distance between samples of the layer's first group (at most 2,048 of them); later groups take the same.
+            remove_input: Deconfounded CKA (Cui et al. 2022, arXiv 2202.00095): in every group, the kernel matrix of the
+                model's input is regressed (intercept and slope, entries off the diagonal) out of the kernel matrix of
+                every other layer of the model. Negative eigenvalues are kept, so that the estimate stays unbiased.
+            projections: By model and layer name, one number for each sample of the data (feature units, float64): its
+                projection on one unit direction in feature space. That direction is then what is removed from the
+                features, instead of each batch's own first principal component. Linear kernel only. NaN where the
+                direction is not known.
+            bandwidths: By model and layer name, the standard deviation of the ``rbf`` kernel in units of the features,
+                instead of one found in the first group; for accumulators on parts of the data that are merged later.
 
         Raises:
-            ParameterError: A batch of fewer than 4 samples, or no pass.
+            ParameterError: An option out of its range, or options that exclude each other.
         """
-        if group_size < LEAST_SAMPLES:
-            raise ParameterError(f"group_size must be at least {LEAST_SAMPLES}, which HSIC1 needs; got {group_size}.")
-        if passes < 1:
-            raise ParameterError(f"passes must be at least 1; got {passes}.")
+        self.options = GramOptions(
+            group_size=group_size,
+            passes=passes,
+            principal_component=principal_component,
+            group_limit=group_limit,
+            kernel=kernel,
+            bandwidth=bandwidth,
+            remove_input=remove_input,
+            projections=projections,
+            bandwidths=bandwidths,
+        )
         self.group_size = group_size
         self.passes = passes
         self.principal_component = principal_component
         self.group_limit = group_limit
         self._pass = 0
-        self._rows: dict[_Key, int] = {}
-        self._layers: list[tuple[str, Layer]] = []
+        self._rows = LayerRows()
+        self._kernels = LayerKernels(kernel, bandwidth, bandwidths)
+        self._component: Component = "none"
+        if principal_component:
+            self._component = "own" if projections is None else "given"
         self._totals: GramTotals | None = None
         self._packed: PackedGrams | None = None
-        self._samples: NDArray[np.int64] | None = None
-        self._seen: list[int] = []
+        self._repeats = Repeats()
+        self._taken: dict[int, _Taken] = {}
         self._used = self._skipped = self._batches = 0
 
     def begin_pass(self, index: int) -> None:
@@ -77,52 +127,103 @@ class GramAccumulator(Accumulator):
         """Take the values (sample, ...) of one layer for one group.
 
         Raises:
-            AnalysisError: Values and samples do not fit each other, or the layers change from group to group.
+            AnalysisError: Values and samples do not fit each other, the layers change from group to group, or a
+                layer has no projections where projections are given.
         """
-        self._check_samples(model, layer, sample_index, values)
-        row = self._row(model, layer)
-        self._seen.append(row)
+        row = self._rows.take(model, layer, sample_index, values)
+        if row == len(self._kernels):
+            self._kernels.append((model, layer.name))
         if len(sample_index) < LEAST_SAMPLES:
             return
-        if self._totals is None or len(self._totals.feature_count) < len(self._layers):
-            self._totals = GramTotals.grown(self._totals, len(self._layers), principal=self.principal_component)
+        if self._totals is None or len(self._totals.feature_count) < len(self._rows.layers):
+            self._totals = self._grown_totals()
         self._totals.feature_count[row] = values.numel() // len(values)
-        found = centred_gram(values)
-        scale = self._totals.note(row, found)
-        if self._packed is None or self._packed.samples != len(sample_index):
-            self._packed = PackedGrams(
-                len(sample_index), found.gram.device, principal_component=self.principal_component
+        values, is_input = values.detach(), layer.kind == "input"
+        earlier = self._repeats.find(values, is_input=is_input)
+        if earlier is None or not self._repeat(row, earlier):
+            self._taken[row] = self._take(row, values, sample_index)
+            self._repeats.remember(values, row, is_input=is_input)
+
+    def _take(self, row: int, values: Tensor, sample_index: NDArray[np.int64]) -> "_Taken":
+        """Add a layer's kernel matrix to the group."""
+        assert self._totals is not None
+        found = self._kernels.gram(row, values)
+        samples = len(sample_index)
+        scale = self._totals.note(row, found, samples)
+        if self._packed is None or self._packed.samples != samples:
+            self._packed = PackedGrams(samples, found.gram.device, component=self._component)
+        position = self._packed.add(
+            found.gram,
+            scale,
+            row_means=found.row_means if self.options.remove_input else None,
+            projection=self._projection(row, sample_index, scale),
+        )
+        # Its matrix has been copied, and is let go.
+        return _Taken(replace(found, gram=found.gram.new_empty(0, 0), row_means=None), position)
+
+    def _repeat(self, row: int, earlier: int) -> bool:
+        """Take the matrix of a layer of equal values; return whether that can be done."""
+        assert self._totals is not None
+        assert self._packed is not None
+        taken = self._taken[earlier]
+        if self._component == "given" or not self._kernels.agree(row, earlier, first=not self._batches):
+            return False
+        if not self._totals.share_unit(row, earlier):
+            return False
+        self._totals.note(row, taken.found, self._packed.samples)
+        self._packed.repeat(taken.position)
+        self._taken[row] = taken
+        return True
+
+    def _projection(self, row: int, sample_index: NDArray[np.int64], scale: float) -> Tensor | None:
+        """Return the projections of the group's samples on the direction that is removed, in the layer's units."""
+        if self.options.projections is None:
+            return None
+        assert self._totals is not None
+        model, layer = self._rows.layers[row]
+        values = self.options.projections.get((model, layer.name))
+        if values is None:
+            raise AnalysisError(
+                f"There are no projections of layer {layer.name!r} of model {model!r}; give those of all layers that "
+                "are compared, or none."
             )
-        self._packed.add(found.gram, scale)
+        last = int(sample_index.max())
+        if len(values) <= last:
+            raise AnalysisError(
+                f"There are projections of {len(values)} samples of layer {layer.name!r} of model {model!r}, and none "
+                f"of sample {last}; give those of all samples of the data, by position."
+            )
+        if not scale:
+            return None
+        return torch.from_numpy(self._totals.in_units(row, np.asarray(values, dtype=np.float64)[sample_index]))
 
     def end_batch(self) -> None:
         """Add the group to the sums.
 
         Raises:
-            AnalysisError: A layer that earlier groups had is missing.
+            AnalysisError: A layer that earlier groups had is missing, or an input that is to be removed.
         """
-        if self._samples is None:
+        if self._rows.samples is None:
             return
-        missing = set(range(len(self._layers))) - set(self._seen)
-        if missing:
-            model, layer = self._layers[min(missing)]
-            raise AnalysisError(
-                f"Layer {layer.name!r} of model {model!r} gave values for earlier samples and none for the last group; "
-                "CKA needs every layer for every sample."
-            )
-        if len(self._samples) < LEAST_SAMPLES:
-            self._skipped += len(self._samples)
-        elif self._packed is not None and self._totals is not None:
-            self._totals.add(
-                self._packed.finish(),
-                np.asarray(self._seen),
-                samples=len(self._samples),
-                first_pass=self._pass == 0,
-                group_limit=self._group_limit(),
-            )
-            self._used += len(self._samples)
-            self._batches += 1
-        self._samples, self._seen = None, []
+        samples, group = len(self._rows.samples), self._rows.group
+        self._rows.end_group()
+        self._repeats.forget()
+        self._taken = {}
+        if samples < LEAST_SAMPLES:
+            self._skipped += samples
+            return
+        assert self._packed is not None
+        assert self._totals is not None
+        inputs = model_inputs([self._rows.layers[row] for row in group]) if self.options.remove_input else None
+        self._totals.add(
+            self._packed.finish(inputs),
+            np.asarray(group),
+            samples=samples,
+            first_pass=self._pass == 0,
+            group_limit=self._group_limit(),
+        )
+        self._used += samples
+        self._batches += 1
 
     def merge(self, other: Self) -> None:
         """Add what another accumulator of the same settings and layers has seen of other samples.
@@ -130,23 +231,18 @@ class GramAccumulator(Accumulator):
         Raises:
             AnalysisError: Settings or layers differ.
         """
-        mine, theirs = self._settings(), other._settings()
+        mine, theirs = self.options.settings(), other.options.settings()
         if mine != theirs:
             raise AnalysisError(f"Only accumulators of the same settings can be merged; got {mine} and {theirs}.")
-        if not other._layers:
+        if not self.options.same_projections(other.options):
+            raise AnalysisError("Only accumulators that remove the same projections can be merged; theirs differ.")
+        if not other._rows.layers:
             return
-        if not self._layers:
-            self._rows, self._layers = dict(other._rows), list(other._layers)
-        if self._rows.keys() != other._rows.keys():
-            model, name = min(self._rows.keys() ^ other._rows.keys())
-            raise AnalysisError(
-                "Only accumulators of the same layers can be merged; "
-                f"one of them lacks layer {name!r} of model {model!r}."
-            )
+        order = self._rows.merge(other._rows)
+        self._kernels.merge(other._kernels, order, self._rows.layers)
         if other._totals is not None:
             if self._totals is None:
-                self._totals = GramTotals.grown(None, len(self._layers), principal=self.principal_component)
-            order = np.asarray([other._rows[key] for key in self._rows])
+                self._totals = self._grown_totals()
             self._totals.merge(other._totals, order, group_limit=self._group_limit())
         self._used += other._used
         self._skipped += other._skipped
@@ -162,56 +258,24 @@ class GramAccumulator(Accumulator):
             raise AnalysisError(
                 f"CKA needs at least {LEAST_SAMPLES} samples in a batch; got {self._skipped} in all. Give more data."
             )
-        models = list(dict.fromkeys(model for model, _ in self._layers))
-        order = sorted(
-            range(len(self._layers)),
-            key=lambda row: (models.index(self._layers[row][0]), self._layers[row][1].index),
-        )
+        order = self._rows.topological()
         return self._totals.statistics(
-            np.asarray(order),
-            tuple(self._layers[row] for row in order),
+            order,
+            tuple(self._rows.layers[row] for row in order),
+            kernel=self.options.kernel,
+            bandwidths=self._kernels.bandwidths(order),
+            component_scope="batch" if self.options.projections is None else "all",
             sample_count=self._used,
             skipped_samples=self._skipped,
             batch_count=self._batches,
         )
 
-    def _settings(self) -> dict[str, int | bool]:
-        return {
-            "group_size": self.group_size,
-            "passes": self.passes,
-            "principal_component": self.principal_component,
-        }
+    def _grown_totals(self) -> GramTotals:
+        """Return totals that have a row for every layer."""
+        return GramTotals.grown(
+            self._totals, len(self._rows.layers), principal=self.principal_component, residual=self.options.remove_input
+        )
 
     def _group_limit(self) -> int:
         """Return the most groups to keep: of 576 layers, forty take 106 MB; of thousands, fewer are kept."""
-        return max(10, min(self.group_limit, (1 << 28) // (8 * len(self._layers) ** 2)))
-
-    def _check_samples(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
-        if values.ndim == 0 or len(values) != len(sample_index):
-            rows = "a single number" if values.ndim == 0 else f"{len(values)} rows"
-            raise AnalysisError(
-                f"Layer {layer.name!r} of model {model!r} gives {rows} for {len(sample_index)} samples; "
-                "its first dimension must be the sample."
-            )
-        if self._samples is None:
-            self._samples = sample_index.copy()
-        elif sample_index is not self._samples and not np.array_equal(sample_index, self._samples):
-            raise AnalysisError(
-                f"Layer {layer.name!r} of model {model!r} comes with other samples than the layers before it; "
-                "CKA compares representations of the same samples."
-            )
-
-    def _row(self, model: str, layer: Layer) -> int:
-        key = (model, layer.name)
-        row = self._rows.get(key)
-        if row is None:
-            if self._used or self._skipped:
-                raise AnalysisError(
-                    f"Layer {layer.name!r} of model {model!r} gave no values for earlier samples and does now; "
-                    "CKA needs every layer for every sample."
-                )
-            row = self._rows[key] = len(self._layers)
-            self._layers.append((model, layer))
-        elif row in self._seen:
-            raise AnalysisError(f"Layer {layer.name!r} of model {model!r} came twice for the same samples.")
-        return row
+        return max(10, min(self.group_limit, (1 << 28) // (8 * len(self._rows.layers) ** 2)))

@@ -1,12 +1,18 @@
 """What streamed Gram matrices tell about layers: similarity, principal components, degeneracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 
 from outcrop.models.model import Layer
+from outcrop.numerics.kernels import Kernel
+
+ComponentScope = Literal["batch", "all"]
+"""What the first principal component that is removed is of: each batch's samples, or all samples."""
 
 
 class GroupSums:
@@ -32,7 +38,12 @@ class GroupSums:
         """Return how many batches each group holds."""
         return tuple(self._batches)
 
-    def add(self, value: Float[np.ndarray, "layer layer"]) -> None:
+    @property
+    def sums(self) -> tuple[NDArray[np.float64], ...]:
+        """Return the sums of all groups; they are not to be altered."""
+        return tuple(self._groups)
+
+    def add(self, value: Float[np.ndarray, "*shape"]) -> None:
         """Add what one batch gives."""
         while self._full() and len(self._groups) >= self.limit:
             self._pair()
@@ -43,7 +54,7 @@ class GroupSums:
             self._groups[-1] += value
             self._batches[-1] += 1
 
-    def merge(self, groups: Float[np.ndarray, "group layer layer"], batches: Sequence[int]) -> None:
+    def merge(self, groups: Iterable[Float[np.ndarray, "*shape"]], batches: Sequence[int]) -> None:
         """Take the groups of others' batches.
 
         Args:
@@ -95,16 +106,23 @@ class GramStatistics:
         similarity: Minibatch CKA: ratio of means of HSIC1 (arXiv 2010.15327, equation 2). Not clamped.
         standard_error: Of ``similarity``, by jackknife over groups of batches of the first pass (which share no
             sample, so that further passes never make the error look smaller than the sample is).
-        similarity_without_pc1: The same after each batch's first principal component is removed from its features
-            (arXiv 2202.07184, appendix C); NaN where that leaves rounding only; None where not asked for.
-        pc_alignment: Mean over batches of the squared cosine between first principal components; None as above.
-        pc_share: Mean over batches of the first principal component's share of variance, which small batches
-            overstate; None as above.
-        degenerate: Layers without variance, without structure (all samples equally far from one another), or with
-            values that are not finite; their rows are NaN.
+        similarity_without_pc1: The same after the first principal component is removed from the features (arXiv
+            2202.07184, appendix C): each batch's own, or what projections were given for, see ``component_scope``; NaN
+            where that leaves rounding only; None where not asked for.
+        pc_alignment: Mean over batches of the squared cosine between the components that are removed, over the batch's
+            samples; None as above.
+        pc_share: Mean over batches of that component's share of variance, which small batches overstate where it is
+            their own; None as above.
+        degenerate: Layers without variance, without structure (all samples equally far from one another), with nothing
+            left beside the input where that is removed, or with values that are not finite; their rows are NaN.
         non_finite_count: Values seen that are NaN or infinite.
         feature_count: Features of one sample.
         groups: Summed HSIC1, times n (n - 3), of each group of batches of the first pass, for the bootstrap.
+        groups_without_pc1: The same of what is left without the first principal component, of the same batches, for
+            the bootstrap of what its removal does; None as above.
+        kernel: Of all layers: ``linear``, ``rbf`` or ``cosine``.
+        bandwidths: Standard deviation of the ``rbf`` kernel, in units of the features; NaN for the other kernels.
+        component_scope: Whether the component that is removed is each batch's own, or one of all samples.
         sample_count: Samples used, over all passes.
         skipped_samples: Samples in groups of fewer than 4, over all passes; they are not used.
         batch_count: Batches used, over all passes.
@@ -120,6 +138,10 @@ class GramStatistics:
     non_finite_count: Int[np.ndarray, " layer"]
     feature_count: Int[np.ndarray, " layer"]
     groups: Float[np.ndarray, "group layer layer"]
+    groups_without_pc1: Float[np.ndarray, "group layer layer"] | None
+    kernel: Kernel
+    bandwidths: Float[np.ndarray, " layer"]
+    component_scope: ComponentScope
     sample_count: int
     skipped_samples: int
     batch_count: int

@@ -7,10 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.models.model import Layer
-from outcrop.numerics.gram_statistics import GramStatistics, GroupSums
+from outcrop.numerics.gram_statistics import ComponentScope, GramStatistics, GroupSums
+from outcrop.numerics.kernels import Kernel
 from outcrop.numerics.packed import BatchSums
 from outcrop.numerics.products import ROUNDING, CentredGram
 from outcrop.numerics.ratio import jackknife_error, similarity_ratio
+
+RESIDUAL = 1e-7
+"""Size, relative to a kernel matrix, below which what is left of it without the input's is rounding: residuals are
+sums of squares that cancel in float64."""
 
 _UNKNOWN = np.iinfo(np.int64).min
 
@@ -22,8 +27,9 @@ class GramTotals:
     overflows, nothing is rounded, and the ratio does not notice.
     """
 
-    def __init__(self, layers: int, *, principal: bool) -> None:
+    def __init__(self, layers: int, *, principal: bool, residual: bool = False) -> None:
         self.principal = principal
+        self.residual = residual
         self.feature_count = np.zeros(layers, dtype=np.int64)
         self.non_finite = np.zeros(layers, dtype=np.int64)
         self.exponent = np.full(layers, _UNKNOWN)
@@ -38,19 +44,21 @@ class GramTotals:
         self.share = np.zeros(layers)
         self.share_weight = np.zeros(layers)
         self.groups = GroupSums()
+        self.groups_without = GroupSums()
 
     @classmethod
-    def grown(cls, totals: "GramTotals | None", layers: int, *, principal: bool) -> "GramTotals":
+    def grown(
+        cls, totals: "GramTotals | None", layers: int, *, principal: bool, residual: bool = False
+    ) -> "GramTotals":
         """Return totals for more layers, keeping what the first batch noted of those before."""
-        larger = cls(layers, principal=principal)
+        larger = cls(layers, principal=principal, residual=residual)
         if totals is not None:
             for name in ("feature_count", "non_finite", "exponent", "epsilon", "noise", "variance_share", "size"):
                 getattr(larger, name)[: len(totals.size)] = getattr(totals, name)
         return larger
 
-    def note(self, row: int, found: CentredGram) -> float:
+    def note(self, row: int, found: CentredGram, samples: int) -> float:
         """Take note of one layer's matrix in one batch; return the factor that brings it to the layer's units."""
-        samples = len(found.gram)
         self.non_finite[row] += found.non_finite
         self.epsilon[row] = max(self.epsilon[row], found.epsilon)
         self.variance_share[row] = max(self.variance_share[row], found.variance_share)
@@ -63,6 +71,19 @@ class GramTotals:
         self.size[row] += samples * (samples - 3) * (scale * found.trace / samples) ** 2
         return scale
 
+    def share_unit(self, row: int, other: int) -> bool:
+        """Return whether two layers are held in the same units; one that has none yet takes the other's."""
+        if self.exponent[row] == _UNKNOWN:
+            self.exponent[row] = self.exponent[other]
+        return bool(self.exponent[row] == self.exponent[other])
+
+    def in_units(self, row: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return features (or projections) in those units whose squares are the layer's."""
+        if self.exponent[row] == _UNKNOWN:
+            return values
+        half, odd = divmod(-int(self.exponent[row]), 2)
+        return np.asarray(np.ldexp(values, half) * math.sqrt(2.0) ** odd, dtype=np.float64)
+
     def add(
         self, sums: BatchSums, rows: NDArray[np.int64], *, samples: int, first_pass: bool, group_limit: int
     ) -> None:
@@ -73,10 +94,14 @@ class GramTotals:
         self.hsic += hsic
         if first_pass:
             self.groups.limit = group_limit
-            self.groups.add(hsic)
+            self.groups.add(_upper(hsic))
         if sums.hsic_without_pc1 is None or sums.alignment is None or sums.pc_share is None:
             return
-        self.hsic_without += sums.hsic_without_pc1[square]
+        hsic_without = sums.hsic_without_pc1[square]
+        self.hsic_without += hsic_without
+        if first_pass:
+            self.groups_without.limit = group_limit
+            self.groups_without.add(_upper(hsic_without))
         share = sums.pc_share[order]
         seen = np.isfinite(share)
         self.share += samples * np.where(seen, share, 0.0)
@@ -104,16 +129,20 @@ class GramTotals:
         self.alignment_weight += other.alignment_weight[square]
         self.share += other.share[order]
         self.share_weight += other.share_weight[order]
-        self.groups.limit = group_limit
-        groups = other.groups.stacked()
-        if len(groups):
-            self.groups.merge(groups[:, order][:, :, order] * units, other.groups.batches)
+        for mine, others in ((self.groups, other.groups), (self.groups_without, other.groups_without)):
+            mine.limit = group_limit
+            if others.sums:
+                maps = (_symmetric(group, len(order))[square] * units for group in others.sums)
+                mine.merge((_upper(group) for group in maps), others.batches)
 
     def statistics(
         self,
         order: NDArray[np.int64],
         layers: tuple[tuple[str, Layer], ...],
         *,
+        kernel: Kernel,
+        bandwidths: NDArray[np.float64],
+        component_scope: ComponentScope,
         sample_count: int,
         skipped_samples: int,
         batch_count: int,
@@ -121,9 +150,8 @@ class GramTotals:
         """Return the statistics, rows in the given order."""
         square = np.ix_(order, order)
         degenerate = self._degenerate()
-        emptied = degenerate | (np.diag(self.hsic_without) <= self.noise**2 * self.size)
-        groups = self.groups.stacked()[:, order][:, :, order]
-        groups = _masked(groups, degenerate[order])
+        emptied = degenerate | (np.diag(self.hsic_without) <= self._floor(self.noise))
+        groups = _unpacked(self.groups, order, degenerate)
         with np.errstate(invalid="ignore"):
             alignment = self.alignment / np.where(self.alignment_weight > 0, self.alignment_weight, np.nan)
             share = self.share / np.where(self.share_weight > 0, self.share_weight, np.nan)
@@ -140,15 +168,24 @@ class GramTotals:
             non_finite_count=self.non_finite[order],
             feature_count=self.feature_count[order],
             groups=groups,
+            groups_without_pc1=_unpacked(self.groups_without, order, emptied) if self.principal else None,
+            kernel=kernel,
+            bandwidths=bandwidths,
+            component_scope=component_scope,
             sample_count=sample_count,
             skipped_samples=skipped_samples,
             batch_count=batch_count,
         )
 
+    def _floor(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return HSIC of a layer with itself up to which it is rounding, of so much relative to the matrix."""
+        least = np.maximum(noise, RESIDUAL) if self.residual else noise
+        return np.asarray(least**2 * self.size, dtype=np.float64)
+
     def _degenerate(self) -> NDArray[np.bool_]:
         """Return the layers whose Gram matrices hold rounding only, or values that are not finite."""
         constant = self.variance_share <= (2 * self.epsilon) ** 2
-        structureless = np.diag(self.hsic) <= (ROUNDING * self.epsilon) ** 2 * self.size
+        structureless = np.diag(self.hsic) <= self._floor(ROUNDING * self.epsilon)
         return np.asarray(constant | structureless | (self.non_finite > 0), dtype=np.bool_)
 
 
@@ -157,4 +194,27 @@ def _masked(maps: NDArray[np.float64], rows: NDArray[np.bool_]) -> NDArray[np.fl
     maps = maps.copy()
     maps[..., rows, :] = np.nan
     maps[..., :, rows] = np.nan
+    return maps
+
+
+def _upper(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what is on and above the diagonal: groups of many layers are large, and symmetric."""
+    return matrix[np.triu_indices(len(matrix))]
+
+
+def _symmetric(upper: NDArray[np.float64], layers: int) -> NDArray[np.float64]:
+    matrix = np.empty((layers, layers))
+    indices = np.triu_indices(layers)
+    matrix[indices] = upper
+    matrix.T[indices] = upper
+    return matrix
+
+
+def _unpacked(groups: GroupSums, order: NDArray[np.int64], unknown: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return maps (group, layer, layer) of rows in the given order, NaN where a layer is unknown."""
+    maps = np.empty((len(groups.sums), len(order), len(order)))
+    for group, upper in zip(maps, groups.sums, strict=True):
+        group[:] = _symmetric(upper, len(order))[np.ix_(order, order)]
+    maps[:, unknown[order], :] = np.nan
+    maps[:, :, unknown[order]] = np.nan
     return maps

@@ -1,5 +1,6 @@
 """Kernel matrices of samples: linear, Gaussian and cosine, in float64."""
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -82,16 +83,33 @@ def check_kernel(kernel: str) -> None:
         raise ParameterError(f"Unknown kernel {kernel!r}: choose {', '.join(KERNELS)}.{did_you_mean(kernel, KERNELS)}")
 
 
+def centred_parts(values: Float[np.ndarray, "sample feature"], *, step: int) -> Iterator[NDArray[np.float64]]:
+    """Yield mean-free features in float64, some at a time: (sample, up to ``step`` features).
+
+    Args:
+        values: Features of the samples, of any real type. One that is constant up to rounding becomes 0.
+        step: Features of a part.
+    """
+    for start in range(0, values.shape[1], step):
+        part = values[:, start : start + step].astype(np.float64)
+        mean = part.mean(axis=0)
+        part -= mean
+        # numpy adds up columns one by one: over thousands of samples the first mean is off by many roundings.
+        part -= part.mean(axis=0)
+        part[:, np.abs(part).max(axis=0) <= CONSTANT * np.abs(mean)] = 0.0
+        yield part
+
+
 def _products(values: NDArray[np.generic], *, centre: bool) -> NDArray[np.float64]:
     """Return inner products over all features, converting a few features at a time."""
     samples, features = values.shape
     products = np.zeros((samples, samples))
     step = max(1, CHUNK // samples)
+    if centre:
+        for part in centred_parts(values, step=step):
+            products += part @ part.T
+        return products
     for start in range(0, features, step):
         part = values[:, start : start + step].astype(np.float64)
-        if centre:
-            mean = part.mean(axis=0)
-            part -= mean
-            part[:, np.abs(part).max(axis=0) <= CONSTANT * np.abs(mean)] = 0.0
         products += part @ part.T
     return products

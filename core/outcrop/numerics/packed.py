@@ -1,6 +1,7 @@
 """HSIC of all layers with all layers for one group of samples, from their centred Gram matrices."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,10 +9,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from outcrop.numerics.deconfounded import ModelInputs, slopes_on_inputs, without_inputs
 from outcrop.numerics.principal import leading_component
 
 CHUNK = 32
 """Layers U-centred together; large enough to amortise calls, small enough to stay near the caches."""
+
+Component = Literal["none", "own", "given"]
+"""Which principal component is removed: none, the group's own first one, or the direction of given projections."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +44,123 @@ class PackedGrams:
     twice with principal components, and two chunks of full matrices. Cost: n^2 / 2 for every two layers.
     """
 
-    def __init__(self, samples: int, device: torch.device, *, principal_component: bool) -> None:
+    def __init__(self, samples: int, device: torch.device, *, component: Component) -> None:
         self.samples = samples
         self.device = device
-        self.principal_component = principal_component
+        self.component = component
         upper = torch.triu_indices(samples, samples, 1, device=device)
         self._upper = upper[0] * samples + upper[1]
         self._pending = torch.empty(CHUNK, samples, samples, dtype=torch.float64, device=device)
+        self._zeros = self._pending.new_zeros(samples)
         self._chunks: list[Tensor] = []
         self._chunks_without: list[Tensor] = []
+        self._given: list[Tensor] = []
+        self._row_means: list[Tensor] = []
         self._vectors: list[Tensor] = []
         self._shares: list[Tensor] = []
+        self._effects: list[Tensor] = []
+        self._effects_without: list[Tensor] = []
+        self._position: list[int] = []
         self._filled = 0
         self._flushed = 0
 
-    def add(self, gram: Float[Tensor, "sample sample"], scale: float) -> None:
-        """Take one layer's centred Gram matrix, to be multiplied by ``scale``."""
+    def add(
+        self,
+        gram: Float[Tensor, "sample sample"],
+        scale: float,
+        *,
+        row_means: Float[Tensor, " sample"] | None = None,
+        projection: Float[Tensor, " sample"] | None = None,
+    ) -> int:
+        """Take one layer's centred Gram matrix, to be multiplied by ``scale``; return its position for repeats.
+
+        Args:
+            gram: Double-centred.
+            scale: A power of two.
+            row_means: Of the kernel matrix before it was centred, in the units of ``gram``; None where they are 0.
+            projection: What is removed where the component is given: ``s`` of ``K - s s'``, scaled already.
+        """
         torch.mul(gram.to(self.device), scale, out=self._pending[self._filled])
+        self._row_means.append(self._zeros if row_means is None else row_means.to(self._zeros) * scale)
+        self._given.append(self._zeros if projection is None else projection.to(self._zeros))
+        self._position.append(self._flushed + self._filled)
         self._filled += 1
         if self._filled == CHUNK:
             self._flush()
+        return self._position[-1]
 
-    def finish(self) -> BatchSums:
-        """Return the sums over the group, and be ready for the next one."""
+    def repeat(self, position: int) -> None:
+        """Take a layer whose matrix is the one at a position that :meth:`add` returned for the same group."""
+        self._position.append(position)
+
+    def finish(self, inputs: ModelInputs | None = None) -> BatchSums:
+        """Return the sums over the group, and be ready for the next one.
+
+        Args:
+            inputs: What is regressed out of the layers of each model; None for nothing.
+        """
         self._flush()
         rows, self._flushed = self._flushed, 0
-        hsic = _products(self._chunks, rows)
-        if not self.principal_component:
+        position, self._position = np.asarray(self._position), []
+        square = np.ix_(position, position)
+        full = _products(self._chunks, rows)[square]
+        effects, self._effects = self._effects, []
+        effects_without, self._effects_without = self._effects_without, []
+        hsic = full
+        if inputs is not None:
+            own = _numpy(torch.cat(effects))[position]
+            hsic = _regressed(full, full[:, inputs.rows], full, own, own, inputs)
+        if self.component == "none":
             return BatchSums(hsic, None, None, None)
         vectors, shares = torch.cat(self._vectors), torch.cat(self._shares)
         self._vectors, self._shares = [], []
-        return BatchSums(
-            hsic, _products(self._chunks_without, rows), _numpy((vectors @ vectors.T).square()), _numpy(shares)
-        )
+        without = _products(self._chunks_without, rows)[square]
+        if inputs is not None:
+            cross = self._with_inputs(rows, position[inputs.rows])[position]
+            effects_left = _numpy(torch.cat(effects_without))[position]
+            without = _regressed(without, cross, full, effects_left, own, inputs)
+        alignment = _numpy((vectors @ vectors.T).square())[square]
+        return BatchSums(hsic, without, alignment, _numpy(shares)[position])
 
     def _flush(self) -> None:
         if not self._filled:
             return
         grams = self._pending[: self._filled]
-        trace = grams.diagonal(dim1=1, dim2=2).sum(-1)
-        values = vectors = grams.new_empty(0)
-        if self.principal_component:
-            values, vectors = leading_component(grams)
-            self._vectors.append(vectors)
-            self._shares.append(values / torch.where(trace > 0, trace, float("nan")))
+        diagonal = grams.diagonal(dim1=1, dim2=2).clone()
+        component = self._components(grams, diagonal.sum(-1))
+        row_means = torch.stack(self._row_means)
+        self._row_means, self._given = [], []
         # Rows of a double-centred matrix sum to zero, so without the diagonal they sum to minus its entries.
-        self._subtract_sums(grams, _u_means(grams.diagonal(dim1=1, dim2=2)))
+        means = _u_means(diagonal)
+        self._effects.append(means + row_means)
+        self._subtract_sums(grams, means)
         self._pack(grams, self._chunks)
-        if self.principal_component:
+        if component is not None:
+            values, vectors = component
             # U-centring is linear: what the first component contributed is taken from the U-centred matrix.
             weighted = (values[:, None] * vectors).unsqueeze(2)
             grams.baddbmm_(weighted, vectors.unsqueeze(1), alpha=-1.0)
-            self._subtract_sums(grams, -values[:, None] * _u_means(vectors.square()))
+            removed = -values[:, None] * _u_means(vectors.square())
+            self._effects_without.append(means + removed + row_means)
+            self._subtract_sums(grams, removed)
             self._pack(grams, self._chunks_without)
         self._flushed += self._filled
         self._filled = 0
+
+    def _components(self, grams: Tensor, trace: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return size and unit vector of what is removed from each matrix, and note its share and direction."""
+        if self.component == "none":
+            return None
+        if self.component == "own":
+            values, vectors = leading_component(grams)
+        else:
+            projections = torch.stack(self._given)
+            projections = projections - projections.mean(dim=1, keepdim=True)
+            values = projections.square().sum(dim=1)
+            vectors = torch.where(values > 0, values.rsqrt(), 0.0 * values)[:, None] * projections
+        self._vectors.append(vectors)
+        self._shares.append(values / torch.where(trace > 0, trace, float("nan")))
+        return values, vectors
 
     def _subtract_sums(self, grams: Tensor, means: Tensor) -> None:
         grams -= means.unsqueeze(1)
@@ -104,6 +171,26 @@ class PackedGrams:
         if position == len(chunks):
             chunks.append(grams.new_empty(CHUNK, len(self._upper)))
         torch.index_select(grams.reshape(len(grams), -1), 1, self._upper, out=chunks[position][: len(grams)])
+
+    def _with_inputs(self, rows: int, inputs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the inner products of what is left of all layers with the whole inputs."""
+        whole = torch.stack([self._chunks[row // CHUNK][row % CHUNK] for row in inputs.tolist()])
+        parts = [chunk @ whole.T for chunk in self._chunks_without[: -(-rows // CHUNK)]]
+        return 2.0 * _numpy(torch.cat(parts)[:rows])
+
+
+def _regressed(
+    hsic: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    full: NDArray[np.float64],
+    effects: NDArray[np.float64],
+    whole_effects: NDArray[np.float64],
+    inputs: ModelInputs,
+) -> NDArray[np.float64]:
+    """Return HSIC of what the inputs do not explain of each layer."""
+    between = full[np.ix_(inputs.rows, inputs.rows)]
+    slopes = slopes_on_inputs(cross, np.diag(between), effects, whole_effects[inputs.rows], inputs)
+    return without_inputs(hsic, cross, between, slopes)
 
 
 def _u_means(diagonal: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ STEPS = 5
 
 TOLERANCE = 1e-8
 
+DIRECT = 128
+"""Samples up to which LAPACK is no slower than the iteration, whatever the spectrum."""
+
 
 def leading_component(
     grams: Float[Tensor, "layer sample sample"],
@@ -30,7 +33,7 @@ def leading_component(
     trace = grams.diagonal(dim1=1, dim2=2).sum(-1)
     empty = trace <= 0
     scaled = grams / torch.where(empty, torch.ones_like(trace), trace)[:, None, None]
-    if grams.shape[1] <= 2 * BLOCK * STEPS:
+    if grams.shape[1] <= DIRECT:
         values, vectors = _diagonalise(scaled)
     else:
         values, vectors, converged = _iterate(scaled)

@@ -1,5 +1,6 @@
 """Gram matrices of a group of samples, from any tensor, that lose no digits to offset, overflow or underflow."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ class CentredGram:
         noise: Share of the trace below which what a removed component leaves is rounding, of the product or of the
             features themselves.
         non_finite: Number of NaN or infinite features; where there are any, the matrix is zero.
+        product_epsilon: Resolution of the type in which the matrix was multiplied.
+        row_means: (sample,): of the kernel matrix before it was double-centred, up to a constant; None where they
+            are 0, as those of mean-free features.
     """
 
     gram: Tensor
@@ -53,9 +57,11 @@ class CentredGram:
     epsilon: float
     noise: float
     non_finite: int
+    product_epsilon: float
+    row_means: Tensor | None = None
 
 
-def centred_gram(values: Float[Tensor, "sample ..."]) -> CentredGram:
+def centred_gram(values: Float[Tensor, "sample ..."], *, unit_norm: bool = False) -> CentredGram:
     """Return the Gram matrix of the mean-free features of one group of samples.
 
     The product runs in the type of the features (half precision is widened to float32) and everything after it in
@@ -65,46 +71,70 @@ def centred_gram(values: Float[Tensor, "sample ..."]) -> CentredGram:
 
     Args:
         values: Any strides; dimensions are flattened in the order that needs no copy.
+        unit_norm: Whether samples are divided by their norms first (the cosine kernel); those of norm 0 stay as they
+            are.
     """
     features = flatten_samples(values)
     stored = float(torch.finfo(values.dtype).eps) if values.is_floating_point() or values.is_complex() else 0.0
     with full_precision(features.device):
-        return _centred(features, stored)
+        return _centred(features, stored, unit_norm)
 
 
-def _centred(features: Tensor, stored: float) -> CentredGram:
+def _centred(features: Tensor, stored: float, unit_norm: bool) -> CentredGram:
     epsilon = float(torch.finfo(features.dtype).eps)
     exponent = 0
     gram = symmetric_product(features).to(_wide(features.device), torch.float64)
-    grand, size = _mean_and_size(gram)
+    rows, grand, size, norm = _row_means(gram)
     if not _SMALLEST * features.shape[1] < size < _LARGEST:
         if non_finite := features.numel() - int(torch.isfinite(features).sum()):
-            return CentredGram(torch.zeros_like(gram), 0, 0.0, 0.0, epsilon, 1.0, non_finite)
+            return CentredGram(torch.zeros_like(gram), 0, 0.0, 0.0, epsilon, 1.0, non_finite, epsilon)
         features, exponent = _in_range(features)
         gram = symmetric_product(features).to(gram)
-        grand, size = _mean_and_size(gram)
+        rows, grand, size, norm = _row_means(gram)
+    inverse = None
+    if unit_norm:
+        # Squares of small samples beside large ones leave the range of the type.
+        precise = float(gram.diagonal().amin()) <= _SMALLEST * features.shape[1]
+        inverse = _inverse_norms(features) if precise else gram.diagonal().rsqrt()
+        gram *= inverse.unsqueeze(1)
+        gram *= inverse
+        rows, grand, size, norm = _row_means(gram)
+        if precise or grand > OFFSET * (size - grand):
+            inverse = inverse if precise else _inverse_norms(features)
+            size = float((inverse > 0).sum()) / len(gram)
+            grand = math.inf
+        exponent = 0
     if grand > OFFSET * (size - grand):
-        gram = _product_about_mean(features, features.dtype).to(gram)
-    trace, norm = _centre(gram)
+        gram = _product_about_mean(features, features.dtype, inverse).to(gram)
+        trace, norm = _centre(gram)
+    else:
+        _subtract_means(gram, rows)
+        trace = max(len(gram) * (size - grand), 0.0)
     # share^2 <= sum of squared eigenvalues / trace^2, so no layer of a large share escapes; and the sum is <= share.
     again = features.dtype == torch.float32 and norm >= (1 - REMAINDER) * trace > 0
     if again:
-        gram = _product_about_mean(features.to(gram.device), torch.float64)
+        gram = _product_about_mean(features.to(gram.device), torch.float64, inverse)
         trace, _ = _centre(gram)
     share = trace / (size * len(gram)) if size else 0.0
     product = float(torch.finfo(torch.float64).eps) if again else epsilon
     # Features are off by up to 2 eps as they are stored, and by a few eps of the type that they were computed in.
     held = max(ROUNDING * epsilon, 2 * stored) ** 2 / share if share else 1.0
-    return CentredGram(gram, 2 * exponent, trace, share, epsilon, min(max(ROUNDING * product, held), 1.0), 0)
+    noise = min(max(ROUNDING * product, held), 1.0)
+    # Samples of norm s have inner products (s^2 + s'^2 - distance^2) / 2, and s^2 is 1 or 0.
+    means = None if inverse is None else ((inverse > 0).to(gram) - gram.diagonal()) / 2
+    return CentredGram(gram, 2 * exponent, trace, share, epsilon, noise, 0, product, means)
 
 
 def _centre(gram: Tensor) -> tuple[float, float]:
     """Centre a matrix in place; return its trace and its Frobenius norm."""
-    rows = gram.mean(dim=1, keepdim=True)
-    gram -= rows
-    gram -= rows.T - rows.mean()
-    trace, norm = torch.stack([gram.diagonal().sum(), gram.norm()]).tolist()
+    _subtract_means(gram, gram.mean(dim=1))
+    trace, norm = torch.stack([gram.diagonal().sum(), torch.linalg.vector_norm(gram)]).tolist()
     return max(trace, 0.0), norm
+
+
+def _subtract_means(gram: Tensor, rows: Tensor) -> None:
+    gram -= rows.unsqueeze(1)
+    gram -= rows - rows.mean()
 
 
 def flatten_samples(values: Float[Tensor, "sample ..."]) -> Float[Tensor, "sample feature"]:
@@ -159,10 +189,36 @@ def _wide(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _mean_and_size(gram: Tensor) -> tuple[float, float]:
-    """Return the mean entry (squared norm of the mean sample) and the mean diagonal (mean squared norm)."""
-    mean, size = torch.stack([gram.mean(), gram.diagonal().mean()]).tolist()
-    return mean, size
+def _row_means(gram: Tensor) -> tuple[Tensor, float, float, float]:
+    """Return what a matrix tells before it is centred, in one transfer from its device.
+
+    Returns:
+        Its row means; its mean entry (squared norm of the mean sample); its mean diagonal entry (mean squared norm);
+        and the Frobenius norm that it has once centred, good to the digits of float64 where the mean is small.
+    """
+    samples, rows = len(gram), gram.mean(dim=1)
+    mean, size, norm, effect = torch.stack(
+        [rows.mean(), gram.diagonal().mean(), torch.linalg.vector_norm(gram), torch.linalg.vector_norm(rows)]
+    ).tolist()
+    # Products, since powers of what is out of range raise; such features are scaled and asked again.
+    centred = norm * norm - 2 * samples * effect * effect + samples * mean * samples * mean
+    return rows, mean, size, math.sqrt(centred) if 0 < centred < math.inf else 0.0
+
+
+def _inverse_norms(features: Tensor) -> Tensor:
+    """Return 1 / norm of every sample in float64, 0 for a norm of 0."""
+    device = _wide(features.device)
+    squares = torch.zeros(len(features), dtype=torch.float64, device=device)
+    for part in _parts(features):
+        squares += part.to(device, torch.float64).square().sum(dim=1)
+    return torch.where(squares > 0, squares.rsqrt(), 0.0)
+
+
+def _parts(features: Tensor) -> Iterator[Tensor]:
+    """Yield the features, so many at a time that a copy in another type takes little memory."""
+    step = max(1, FEATURE_CHUNK // len(features))
+    for start in range(0, features.shape[1], step):
+        yield features[:, start : start + step]
 
 
 def _in_range(features: Tensor) -> tuple[Tensor, int]:
@@ -175,10 +231,14 @@ def _in_range(features: Tensor) -> tuple[Tensor, int]:
     return torch.ldexp(torch.ldexp(features, steps[0]), steps[1]), exponent
 
 
-def _product_about_mean(features: Tensor, dtype: torch.dtype) -> Tensor:
-    step = max(1, FEATURE_CHUNK // len(features))
+def _product_about_mean(features: Tensor, dtype: torch.dtype, inverse_norms: Tensor | None) -> Tensor:
     product = features.new_zeros(len(features), len(features), dtype=dtype)
-    for start in range(0, features.shape[1], step):
-        part = features[:, start : start + step].to(dtype)
-        product += symmetric_product(part - part.mean(dim=0))
+    for part in _parts(features):
+        if inverse_norms is None:
+            centred = part.to(dtype)
+            centred = centred - centred.mean(dim=0)
+        else:
+            centred = part.to(inverse_norms) * inverse_norms.unsqueeze(1)
+            centred = (centred - centred.mean(dim=0)).to(product)
+        product += symmetric_product(centred)
     return product

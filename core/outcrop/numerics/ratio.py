@@ -27,10 +27,15 @@ def jackknife_error(groups: Float[np.ndarray, "group layer layer"]) -> NDArray[n
     if count < 2:
         return np.full(groups.shape[1:], np.nan)
     total = groups.sum(axis=0)
-    without = [similarity_ratio(total - group) for group in groups]
-    mean = sum(without) / count
-    squares = sum((left - mean) ** 2 for left in without)
-    return np.asarray(np.sqrt((count - 1) / count * squares), dtype=np.float64)
+    similarity = similarity_ratio(total)
+    departure, squares = np.zeros_like(total), np.zeros_like(total)
+    for group in groups:
+        left = similarity_ratio(total - group) - similarity
+        departure += left
+        squares += left**2
+    # Departures are small beside the similarity, so that their mean square holds its digits.
+    variance = np.maximum(squares - departure**2 / count, 0.0)
+    return np.asarray(np.sqrt((count - 1) / count * variance), dtype=np.float64)
 
 
 def bootstrap_similarity(

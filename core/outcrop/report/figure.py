@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
+    from outcrop.report.samples import PictureRow
+
 Cell = str | int | float | bool
 
 
@@ -33,12 +35,15 @@ class Run:
         run_id: Name of the run, unique in its analysis.
         leaves: Datasets of the result by leaf name.
         provenance: What determined the numbers: parameters, models, data, environment, times. Empty if unrecorded.
+        data: What the study keeps of the samples: ids and, if known, labels and thumbnails, in the order of their
+            positions; None if unrecorded.
     """
 
     analysis: str
     run_id: str
     leaves: "Mapping[str, xr.Dataset]"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    data: "xr.Dataset | None" = None
 
     def of_kind(self, kind: str) -> "xr.Dataset | None":
         """Return the first leaf of a kind, else of one that extends it (``my_plugin.per_layer``), or None."""
@@ -72,6 +77,7 @@ class Drawing:
         assets: JSON values by key that the plots read; one key is written to the page once, however many use it.
         layout: "stack" (one below the other), "panel" (one large, its strip below it, the others beside) or "row"
             (small ones side by side).
+        pictures: Rows of samples' thumbnails, below the plots.
     """
 
     title: str
@@ -80,6 +86,7 @@ class Drawing:
     table: Table | None = None
     assets: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "stack"
+    pictures: "tuple[PictureRow, ...]" = ()
 
 
 @dataclass(frozen=True)

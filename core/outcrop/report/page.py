@@ -4,7 +4,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BUDGET = 8_000_000
 """Bytes of matrices after which older runs are shown without their maps, so that the file stays easy to send."""
 
-_ORDER = ("blocks", "pairwise", "per_layer", "trajectory")
+_ORDER = ("blocks", "pairwise", "influence", "per_layer", "projections", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def write_report(results: "xr.DataTree", data: "xr.DataTree", path: "str | os.Pa
         ReportError: There is no result, or the file cannot be written.
     """
     path = Path(path)
-    runs = read_runs(results)
+    runs = {
+        name: [replace(run, data=_data_of(run, data)) for run in found] for name, found in read_runs(results).items()
+    }
     figures = _figures()
     assets = _Assets()
     # Every newest run takes its share of the file before any older one does.
@@ -114,15 +116,24 @@ def write_report(results: "xr.DataTree", data: "xr.DataTree", path: "str | os.Pa
     return path
 
 
+def _data_of(run: Run, data: "xr.DataTree") -> "xr.Dataset | None":
+    """Return what the study keeps of the samples that a run was made with."""
+    wanted = str((run.provenance.get("data") or {}).get("fingerprint", ""))
+    nodes = (node.to_dataset() for node in data.children.values() if "sample" in node.dims)
+    return next((node for node in nodes if wanted and str(node.attrs.get("fingerprint", "")) == wanted), None)
+
+
 def _figures() -> dict[str, Figure]:
     """Return the figure of every kind; a plugin's own drawing of a kind goes before ours."""
     from outcrop.plugins import plugin_registry
+    from outcrop.report.influence import INFLUENCE
     from outcrop.report.pairwise import PAIRWISE
     from outcrop.report.per_layer import PER_LAYER
+    from outcrop.report.projections import PROJECTIONS
     from outcrop.report.tables import BLOCKS
     from outcrop.report.trajectory import TRAJECTORY
 
-    known = {figure.kind: figure for figure in (BLOCKS, PAIRWISE, PER_LAYER, TRAJECTORY)}
+    known = {figure.kind: figure for figure in (BLOCKS, INFLUENCE, PAIRWISE, PER_LAYER, PROJECTIONS, TRAJECTORY)}
     return known | {figure.kind: figure for figure in plugin_registry().figures().values()}
 
 
@@ -201,7 +212,10 @@ def _summary(views: Sequence[RunView], samples: Sequence[Samples]) -> dict[str, 
             dataset = view.run.of_kind(kind)
             if dataset is not None and name in dataset.variables and dataset[name].dims == (dim,):
                 labels = [str(label) for label in dataset[name].values]
-                models.update({label: labels.count(label) for label in dict.fromkeys(labels)})
+                counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
+                if "checkpoint" in dataset.variables:  # every step is a model of its own, with all of the layers
+                    counts = dict.fromkeys(map(str, dataset["checkpoint"].values), len(labels))
+                models.update(counts)
                 break
     used = {str((view.run.provenance.get("data") or {}).get("fingerprint", "")) for view in views}
     shown = [entry for entry in samples if entry.fingerprint in used] or list(samples)

@@ -127,7 +127,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _source(entry: Mapping[str, Any]) -> str:
     return "; ".join(
         str(entry[label]) if label == "source" else f"{label} {entry[label]}"
-        for label in ("source", "fingerprint", "preprocessing")
+        for label in ("source", "fingerprint", "preprocessing", "mode")
         if entry.get(label)
     )
 

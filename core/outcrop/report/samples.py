@@ -38,6 +38,15 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class PictureRow:
+    """Thumbnails that a drawing shows side by side, with what they are and a remark."""
+
+    name: str
+    note: str
+    thumbnails: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True)
 class Samples:
     """What the report says of one dataset.
 
@@ -67,6 +76,26 @@ def read_samples(data: "xr.DataTree") -> list[Samples]:
         data: ``/<dataset>`` with the coordinate ``sample`` and, if known, ``label`` and ``thumbnail``.
     """
     return [_read(name, node.to_dataset()) for name, node in data.children.items() if "sample" in node.dims]
+
+
+def pictures_at(data: "xr.Dataset", positions: NDArray[np.int64], remarks: Sequence[str]) -> tuple[Thumbnail, ...]:
+    """Return thumbnails of samples by their position, labelled with their class, if known, and a remark on each.
+
+    Args:
+        data: Of a study, with the variable ``thumbnail``.
+        positions: Of the samples.
+        remarks: As many.
+    """
+    classes = [str(entry) for entry in data.attrs.get("classes", ())]
+    part = data.isel(sample=positions)
+    labels = part["label"].values.astype(int).tolist() if "label" in part else []
+    named = [_class(classes, each) for each in labels] or [""] * len(positions)
+    return tuple(
+        Thumbnail(str(sample), ", ".join(filter(None, (name, remark))), _png(picture))
+        for sample, name, remark, picture in zip(
+            part["sample"].values, named, remarks, part["thumbnail"].values, strict=True
+        )
+    )
 
 
 def core_picture(shares: Sequence[float]) -> str:

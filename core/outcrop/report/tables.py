@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outcrop.report.figure import Cell, Drawing, Figure, Run, Table
-from outcrop.report.verdicts import percent, read_thresholds
+from outcrop.report.verdicts import hangs_on_empty_layers, percent, read_thresholds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,7 +18,8 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
     """Return every interval of similar layers with the evidence for and against it."""
     columns = (
         "model", "layers", "count", "block", "score", "mean CKA", "contrast", "PC1 share inside, outside",
-        "PC1 alignment", "removal effect", "PC1 share raised", "removal dissolves",
+        "PC1 alignment", "contrast without PC1", "mean CKA without PC1", "removal effect", "PC1 share raised",
+        "removal dissolves",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for i in range(dataset.sizes.get("block", 0)):
@@ -30,9 +31,11 @@ def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
                 bool(one["is_block"]),
                 _with_interval(one, "score"), _with_interval(one, "similarity"), _with_interval(one, "contrast"),
                 f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "\u2013"),
-                float(one["pc_alignment"]), float(one["removal_effect"]),
+                float(one["pc_alignment"]),
+                _with_interval(one, "contrast_without_pc1"), float(one.get("similarity_without_pc1", np.nan)),
+                _with_interval(one, "removal_effect"),
                 bool(one["supported"]),
-                bool(one["dissolved"]) if np.isfinite(one["removal_effect"]) else "not known",
+                "not known" if hangs_on_empty_layers(one) else bool(one["dissolved"]),
             )
         )  # fmt: skip
     if not rows:
@@ -61,6 +64,13 @@ def _rules(dataset: "xr.Dataset") -> str:
     confidence = float(dataset.attrs.get("confidence", 0.95))
     known = "score_low" in dataset and np.isfinite(dataset["score_low"].values).any()
     lines = f"Second lines: {100 * confidence:g} % bootstrap intervals. " if known else ""
+    left = f"leaves at most {percent(asked.removal_share)} of its length similar"
+    if "contrast_without_pc1" in dataset:
+        left = (
+            f"leaves at most {percent(asked.removal_share)} of its contrast, the mean CKA inside less that between "
+            "inside and outside. The removal effect, the share of all layers that are no longer similar without the "
+            "component, is no part of the rule: neighbours may stay similar where the square is gone"
+        )
     return (
         f"Similar layers: an interval of at least {asked.minimum_layers} layers and {percent(asked.minimum_share)} of "
         f"those searched, with a mean CKA of at least {asked.similarity:.2f} over its pairs; at most "
@@ -68,15 +78,14 @@ def _rules(dataset: "xr.Dataset") -> str:
         f"{asked.similarity - asked.slack:.2f}. "
         "It is called a block where, besides, the first principal component (PC1) has a mean share of variance inside "
         f"of at least {asked.support_ratio:g} times that outside (of at least {percent(asked.support_share)} where "
-        "there is nothing outside to compare with), and where removing that component from every layer leaves "
-        f"at most {percent(asked.removal_share)} of its length similar. "
+        f"there is nothing outside to compare with), and where removing that component from every layer {left}. "
         f"{lines}A dash stands for what is not defined or not known."
     )
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:
     low, high = float(row.get(f"{name}_low", np.nan)), float(row.get(f"{name}_high", np.nan))
-    value = f"{float(row[name]):.2f}" if np.isfinite(row[name]) else "\u2013"
+    value = f"{float(row[name]):.2f}" if np.isfinite(row.get(name, np.nan)) else "\u2013"
     return f"{value}\n{low:.2f} to {high:.2f}" if np.isfinite(low) and np.isfinite(high) else value
 
 

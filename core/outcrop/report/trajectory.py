@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.report.checkpoints import chosen_steps, draw_series
 from outcrop.report.figure import Drawing, Figure, Run
 from outcrop.report.heatmap import cell_of, draw_heatmap, groups_of, mapper_of
 from outcrop.report.maps import Axis, Span, group_layers, pack, read_axis
@@ -27,6 +28,7 @@ _TITLES = {
     "pc_share": "Share of variance of the first principal component",
     "similarity_to_first": "CKA of each layer with itself at the first step",
     "similarity_to_previous": "CKA of each layer with itself at the step before",
+    "similarity_to_last": "CKA of each layer with itself at the last step",
 }
 
 
@@ -39,12 +41,18 @@ def draw_trajectory(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
         named = f"{span.model}: " if len(axis.spans) > 1 else ""
         order = axis.order[span.start : span.stop]
         for name, title in _TITLES.items():
-            if name in dataset and np.isfinite(dataset[name].values[:, order]).any():
-                values = dataset[name].values[:, order].astype(float)
+            if name in dataset and np.isfinite(of_layers := _of_layers(dataset, name)[:, order]).any():
+                values = of_layers.astype(float)
                 strip = _strip(steps, values, axis.names[span.start : span.stop], title)
                 drawings.append(Drawing(f"{named}{title}", _caption(name, dataset, len(steps)), (strip,)))
-    drawings += [_maps(dataset, run, axis, span, steps) for span in axis.spans]
-    return drawings
+    maps = draw_series if "similarity_to_last" in dataset else _maps
+    return [*drawings, *(maps(dataset, run, axis, span, steps) for span in axis.spans)]
+
+
+def _of_layers(dataset: "xr.Dataset", name: str) -> NDArray[np.floating]:
+    """Return a number of every layer (step, layer); of maps with other steps, that of each layer with itself."""
+    values: NDArray[np.floating] = dataset[name].values
+    return values if values.ndim == 2 else values.diagonal(axis1=1, axis2=2)
 
 
 def _strip(steps: NDArray[np.int64], values: NDArray[np.float64], names: Sequence[str], title: str) -> Any:
@@ -114,7 +122,7 @@ def _maps(dataset: "xr.Dataset", run: Run, axis: Axis, span: Span, steps: NDArra
     from bokeh.models import Range1d
 
     order = read_axis(dataset, "layer_a", "_a").order
-    chosen = np.unique(np.linspace(0, len(steps) - 1, min(MAPS, len(steps))).round().astype(int))
+    chosen = chosen_steps(len(steps), MAPS)
     side = Range1d(-0.5, span.length - 0.5, bounds=(-0.5, span.length - 0.5))
     depth = Range1d(span.length - 0.5, -0.5, bounds=(-0.5, span.length - 0.5))
     plots: list[Any] = []
@@ -144,12 +152,15 @@ def _maps(dataset: "xr.Dataset", run: Run, axis: Axis, span: Span, steps: NDArra
 
 def _caption(name: str, dataset: "xr.Dataset", steps: int) -> str:
     samples, size = dataset.attrs.get("sample_count"), dataset.attrs.get("batch_size")
-    counted = f"{steps} tracked {'step' if steps == 1 else 'steps'}"
+    counted = f"{steps} {'checkpoint' if 'checkpoint' in dataset else 'tracked step'}{'' if steps == 1 else 's'}"
+    if name == "similarity_to_last":
+        return f"{counted}. 1 where the layer tells the samples apart as it will in the end."
     if name != "pc_share":
         return f"{counted}. 1 where the layer tells the samples apart as it did then."
-    mode = dataset.attrs.get("mode", "evaluation")
+    mode = str(dataset.attrs.get("mode", "evaluation"))
+    ran = "with batch norm's statistics of the batch" if mode.startswith("batch") else f"in {mode} mode"
     return (
-        f"{counted} on {samples} samples in {mode} mode, layers from input to output downwards. Taken within batches "
+        f"{counted} on {samples} samples {ran}, layers from input to output downwards. Taken within batches "
         f"of {size} samples; small batches overstate it."
     )
 

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.numerics.block_detection import BlockThresholds, similar_intervals
+from outcrop.numerics.intervals import BlockThresholds, similar_intervals
 from outcrop.report.figure import Run
 from outcrop.report.maps import Span, read_axis
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_INTERVALS = (
+    ("score", "score"),
+    ("similarity", "mean CKA"),
+    ("contrast", "contrast"),
+    ("contrast_without_pc1", "contrast without the component"),
+)
 
 
 @dataclass(frozen=True)
@@ -125,25 +132,50 @@ def _found(row: dict[str, Any], evaluated: int, kind: str, thresholds: BlockThre
     if np.isfinite(contrast):
         similar += f", {abs(contrast):.2f} {'above' if contrast >= 0 else 'below'} that with the other layers"
     if row["is_block"]:
-        return f"A block of {extent} (score {score:.2f}): {similar}; {share}; removing it dissolves the block."
-    known = np.isfinite(float(row["removal_effect"]))
-    if row["dissolved"]:
-        removal = ", though removing it dissolves the similarity"
-    elif known:
-        removal = f"{'; but' if row['supported'] else ', and'} removing it leaves the layers similar"
-    else:
-        removal = (
-            "; whether removing it dissolves the similarity is unknown, as nothing is left of some layers without it"
+        return (
+            f"A block of {extent} (score {score:.2f}): {similar}; {share}; removing it dissolves the block"
+            f"{_left(row, ': without it, the layers stand out by {}')}."
         )
-    is_none = "not known to be a block" if row["supported"] and not known else "not a block"
-    return f"{extent} are similar but {is_none}: {similar}; {share}{removal}."
+    is_none = "not known to be a block" if hangs_on_empty_layers(row) and row["supported"] else "not a block"
+    return f"{extent} are similar but {is_none}: {similar}; {share}{_removal(row)}."
+
+
+def _removal(row: dict[str, Any]) -> str:
+    """Return what removing the component does to an interval that is not called a block."""
+    joint = "; but" if row["supported"] else ", and"
+    if row["dissolved"]:
+        return ", though removing it dissolves the similarity" + _left(row, ": without it, the layers stand out by {}")
+    if hangs_on_empty_layers(row):
+        return "; whether removing it dissolves the similarity is unknown, as nothing is left of some layers without it"
+    if "contrast_without_pc1" not in row:
+        return f"{joint} removing it leaves the layers similar"
+    if not np.isfinite(row["contrast"]):
+        return f"{joint} with nothing outside to stand out from, they cannot be told from a network of similar layers"
+    if row["contrast"] <= 0:
+        return f"{joint} they do not stand out from the other layers"
+    return joint + _left(row, " without it they still stand out by {}")
+
+
+def _left(row: dict[str, Any], text: str) -> str:
+    """Return a text with the contrast that is left without the component; nothing where that is not recorded."""
+    left = float(row.get("contrast_without_pc1", np.nan))
+    return text.format(f"{left:.2f}") if np.isfinite(left) else ""
+
+
+def hangs_on_empty_layers(row: dict[str, Any]) -> bool:
+    """Return whether layers of which nothing is left without the component leave open whether an interval dissolves."""
+    if "contrast_without_pc1" not in row:
+        # Of results that judged by the similarity inside alone.
+        return not np.isfinite(float(row["removal_effect"]))
+    stands_out = float(row["contrast"]) > 0
+    return stands_out and not np.isfinite(float(row["contrast_without_pc1"]))
 
 
 def _how_sure(row: dict[str, Any], confidence: float, several: bool) -> str:
     where = f" ({row['first_layer']} to {row['last_layer']})" if several else ""
     spans = [
         f"{label} {float(row[name + '_low']):.2f} to {float(row[name + '_high']):.2f}"
-        for name, label in (("score", "score"), ("similarity", "mean CKA"), ("contrast", "contrast"))
+        for name, label in _INTERVALS
         if np.isfinite(float(row.get(name + "_low", np.nan))) and np.isfinite(float(row.get(name + "_high", np.nan)))
     ]
     if not spans:

@@ -119,8 +119,17 @@ class CaptureRecord(_Frozen):
         return self.model_copy(update={"ledger": tuple(ledger)})
 
 
-def identify(model: Model, data: "Data", *, reduction: str = "none") -> CaptureIdentity:
-    """Return the identity of a capture of a model on data."""
+def identify(model: Model, data: "Data", *, reduction: str = "none", batch_size: int | None = None) -> CaptureIdentity:
+    """Return the identity of a capture of a model on data.
+
+    Args:
+        model: Whose layers they are.
+        data: What it sees.
+        reduction: What is kept of each layer.
+        batch_size: Samples of a forward pass, which tell a capture only where values depend on the batch.
+    """
+    # Without a batch size stands what no capture is: values of the batches that an analysis asks for.
+    mode = model.mode if model.mode == "evaluation" or batch_size is None else f"{model.mode} of {batch_size} in order"
     return CaptureIdentity(
         model=model.name,
         model_source=model.source,
@@ -129,6 +138,7 @@ def identify(model: Model, data: "Data", *, reduction: str = "none") -> CaptureI
         data_fingerprint=data.fingerprint,
         preprocessing=model.preprocessing.description if model.preprocessing is not None else "none",
         device=model.device.split(":")[0],
+        mode=mode,
         reduction=reduction,
         arithmetic=_arithmetic(model.device.split(":")[0]),
     )

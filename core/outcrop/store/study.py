@@ -110,7 +110,8 @@ class Study:
             model: From :func:`outcrop.load_model`.
             data: From :func:`outcrop.load_data`.
             layers: Names, globs, a preset (``all``, ``block``, ``act``) or anything :func:`select_layers` takes.
-            batch_size: Samples of a forward pass, fewer where they would not fit.
+            batch_size: Samples of a forward pass, fewer where they would not fit; of a model whose batch norm takes its
+                statistics from the batch, a part of what the capture is, and refused where it does not fit.
             reduction: What to keep of each layer, as :func:`parse_reduction` takes it: ``spatial_mean``,
                 ``positions:16``, ``projection:256``, ``float16``; each makes a capture of its own.
             compression: ``zstd`` or ``lz4``, of layers that are not yet there.
@@ -134,7 +135,8 @@ class Study:
         chosen = select_layers(model, layers)
         warn_of_assumptions(model, data)
         check_first_sample(model, data)
-        identity = identify(model, data, reduction=reduced.description if reduced else "none")
+        kept = reduced.description if reduced else "none"
+        identity = identify(model, data, reduction=kept, batch_size=min(batch_size, len(data)))
         with self.writing():
             if resume:
                 check_resumable(self.root, identity)

@@ -104,6 +104,7 @@ def _model_record(identity: CaptureIdentity) -> ModelRecord:
         fingerprint=identity.model_fingerprint,
         preprocessing=identity.preprocessing,
         device=identity.device,
+        mode=identity.mode,
         reduction=identity.reduction,
         arithmetic=identity.arithmetic,
     )

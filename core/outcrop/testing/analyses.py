@@ -110,11 +110,12 @@ class AnalysisTests:
         constant[model][layer] = np.full_like(constant[model][layer], 0.1)
         result = self._valid_or_explained(constant)
         for dataset in _over_layers(result):
-            rows = _rows(dataset, model, layer)
             if "similarity" in dataset and "layer_a" in dataset["similarity"].dims:
-                assert np.isnan(dataset["similarity"].values[rows]).all(), "similarity with a constant layer is not NaN"
+                similarity = _of_layer(dataset["similarity"], dataset, model, layer)
+                assert np.isnan(similarity).all(), "similarity with a constant layer is not NaN"
             if "degenerate" in dataset:
-                assert dataset["degenerate"].values[rows].all(), "a constant layer is not reported as degenerate"
+                flags = _of_layer(dataset["degenerate"], dataset, model, layer)
+                assert flags.all(), "a constant layer is not reported as degenerate"
         self._others_agree(result, model, layer)
 
     def test_a_layer_with_nan_is_reported_and_touches_no_other(self) -> None:
@@ -126,7 +127,7 @@ class AnalysisTests:
         result = self._valid_or_explained(spoilt)
         for dataset in _over_layers(result):
             if "non_finite_count" in dataset:
-                found = dataset["non_finite_count"].values[_rows(dataset, model, layer)].tolist()
+                found = _of_layer(dataset["non_finite_count"], dataset, model, layer).ravel().tolist()
                 assert found == [count], f"{count} values are NaN; the result counts {found}"
         self._others_agree(result, model, layer)
 
@@ -197,8 +198,20 @@ def _over_layers(result: Result | None) -> list[xr.Dataset]:
 def _rows(dataset: xr.Dataset, model: str, layer: str) -> NDArray[np.bool_]:
     suffix = "_a" if "name_a" in dataset.coords else ""
     models, names = dataset[f"model{suffix}"].values, dataset[f"name{suffix}"].values
-    rows: NDArray[np.bool_] = np.asarray(models == model) & np.asarray(names == layer)
+    # Where every step is a model of its own, all of them have the same layers.
+    own = np.asarray(models == model) | ("checkpoint" in dataset.coords)
+    rows: NDArray[np.bool_] = own & np.asarray(names == layer)
     return rows
+
+
+def _of_layer(array: xr.DataArray, dataset: xr.Dataset, model: str, layer: str) -> NDArray[Any]:
+    """Return the entries of a layer of a model, along whichever dimension its layers lie."""
+    at: dict[str, NDArray[np.bool_]] = {
+        dim: _rows(dataset, model, layer) for dim in ("layer", "layer_a") if dim in array.dims
+    }
+    if "checkpoint" in dataset.coords and "step" in array.dims:
+        at["step"] = np.asarray(dataset["checkpoint"].values == model)
+    return np.asarray(array.isel({dim: np.flatnonzero(rows) for dim, rows in at.items()}).values)
 
 
 def _without(result: Result, model: str, layer: str) -> Result:

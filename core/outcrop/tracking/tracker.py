@@ -59,7 +59,8 @@ class Tracker:
         layers: What :func:`outcrop.select_layers` takes.
         batch_size: Samples of a batch, the n of HSIC1.
         every: Of the steps that the tracker is called with, those are tracked that this divides.
-        mode: ``evaluation``, or ``training``: with dropout (the same at every step) and statistics of the batch.
+        mode: ``evaluation``, or ``training``: with dropout (the same at every step) and statistics of the batch. Those
+            without dropout: give ``outcrop.load_model(network, batch_norm="batch")`` as the network.
         compare: ``first``, ``previous`` or both: CKA of each layer with itself at that tracked step.
         study: Where to store: an open study, or a path, URL or store; None keeps it in memory.
         name: Of the model; by default the class of the network.
@@ -90,10 +91,11 @@ class Tracker:
     ) -> None:
         _check_options(every, mode, compare, study, resume)
         self.every = every
-        self.mode = mode
         self._compare = tuple(one for one in get_args(Compared) if one in compare)
         self._data = load_data(images)
         self._model = _model(network, self._data.read(0), name)
+        # A model may have been loaded so that its batch norm takes the statistics of the batch.
+        self.mode = mode if mode == "training" else self._model.mode
         self._batch_size = min(batch_size, len(self._data))
         # Made now, so that what does not fit is told before training begins.
         GramAccumulator(group_size=self._batch_size)

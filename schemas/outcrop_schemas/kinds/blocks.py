@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 VERDICTS = ("block", "similar layers, not a block", "no block", "too few layers")
-_MEASURED = ("score", "similarity", "contrast")
+_MEASURED = ("score", "similarity", "contrast", "contrast_without_pc1", "removal_effect")
 _BLOCK = ("block",)
+_WITHOUT = "mean similarity inside less that between inside and outside, without the first principal component"
 
 
 def layers_in_order(dataset: "xr.Dataset") -> Iterator[Problem]:
@@ -25,6 +26,8 @@ def layers_in_order(dataset: "xr.Dataset") -> Iterator[Problem]:
 def intervals_hold_values(dataset: "xr.Dataset") -> Iterator[Problem]:
     """Where an interval is given, low <= value <= high (within 1e-9)."""
     for name in _MEASURED:
+        if f"{name}_low" not in dataset or f"{name}_high" not in dataset or name not in dataset:
+            continue
         value = dataset[name].values
         outside = (dataset[f"{name}_low"].values > value + 1e-9) | (dataset[f"{name}_high"].values < value - 1e-9)
         if outside.any():
@@ -56,29 +59,32 @@ def verdicts_follow(dataset: "xr.Dataset") -> Iterator[Problem]:
 
 
 def _measured(name: str, long_name: str, minimum: float | None, maximum: float | None) -> tuple[Variable, ...]:
-    ends = (
-        ("", ""),
-        ("_low", "lower end of the bootstrap interval of "),
-        ("_high", "upper end of the bootstrap interval of "),
-    )
+    value = Variable(name, _BLOCK, "float", long_name, "1", minimum, maximum, nullable=name == "contrast")
+    return (value, *_ends(name, long_name, minimum, maximum, required=True))
+
+
+def _ends(
+    name: str, long_name: str, minimum: float | None, maximum: float | None, *, required: bool
+) -> tuple[Variable, ...]:
     return tuple(
         Variable(
-            name + end,
+            f"{name}_{end}",
             _BLOCK,
             "float",
-            text + long_name,
+            f"{text} end of the bootstrap interval of {long_name}",
             "1",
             minimum,
             maximum,
-            nullable=name == "contrast" or end != "",
+            required=required,
+            nullable=True,
         )
-        for end, text in ends
+        for end, text in (("low", "lower"), ("high", "upper"))
     )
 
 
 BLOCKS = Kind(
     name="blocks",
-    version="1.0",
+    version="1.1",
     summary="Intervals of similar layers, the evidence that each is a block, and a verdict per model.",
     dims={"block": 0, "model": 1},
     coords=(Variable("model", ("model",), "str", "model"),),
@@ -137,6 +143,21 @@ BLOCKS = Kind(
             1,
             nullable=True,
         ),
+        *_ends(
+            "removal_effect", "score less the score left without the first principal component", -1, 1, required=False
+        ),
+        # Not required: 1.0 judged by removal_effect what 1.1 judges by the contrast that is left.
+        Variable(
+            "similarity_without_pc1",
+            _BLOCK,
+            "float",
+            "mean similarity between layers inside, without the first principal component",
+            "1",
+            required=False,
+            nullable=True,
+        ),
+        Variable("contrast_without_pc1", _BLOCK, "float", _WITHOUT, "1", required=False, nullable=True),
+        *_ends("contrast_without_pc1", _WITHOUT, None, None, required=False),
         Variable(
             "supported",
             _BLOCK,
@@ -152,6 +173,7 @@ BLOCKS = Kind(
         Variable("is_block", _BLOCK, "bool", "whether it is a block"),
     ),
     attributes=(
+        Attribute("measure", "str", "name of the similarity, such as 'linear CKA'", required=False),
         Attribute("thresholds", "json", "thresholds of the detector"),
         Attribute("sample_count", "int", "samples used"),
         Attribute("batch_size", "int", "samples per batch"),

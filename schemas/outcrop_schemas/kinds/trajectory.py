@@ -44,13 +44,25 @@ def symmetric_at_every_step(dataset: "xr.Dataset") -> Iterator[Problem]:
         yield Problem("data_vars/similarity", "a symmetric matrix at every step", f"{sum(wrong)} that are not")
 
 
+def last_to_last_is_within(dataset: "xr.Dataset") -> Iterator[Problem]:
+    """At the last step, the similarity to the last step is the similarity, to 1e-9."""
+    import numpy as np
+
+    if "similarity_to_last" not in dataset:
+        return
+    last, within = dataset["similarity_to_last"].values[-1], dataset["similarity"].values[-1]
+    if last.shape != within.shape or not np.allclose(last, within, rtol=0, atol=1e-9, equal_nan=True):
+        yield Problem("data_vars/similarity_to_last", "the similarity itself at the last step", "another map")
+
+
 TRAJECTORY = Kind(
     name="trajectory",
-    version="1.0",
+    version="1.1",
     summary="Similarity of layers and the first principal component's share, over the steps of a training.",
     dims={"step": 1, "layer": 1, "layer_a": 1, "layer_b": 1},
     coords=(
         Variable("step", ("step",), "int", "training step", minimum=0),
+        Variable("checkpoint", ("step",), "str", "model that was loaded for the step", required=False),
         *layer_coordinates(),
         *layer_coordinates("layer_a", "_a"),
         *layer_coordinates("layer_b", "_b"),
@@ -99,6 +111,36 @@ TRAJECTORY = Kind(
             nullable=True,
         ),
         Variable(
+            "similarity_to_last",
+            _PAIR,
+            "float",
+            "similarity of layer_a at the step to layer_b at the last step",
+            "1",
+            required=False,
+            nullable=True,
+            references=("https://arxiv.org/abs/2202.07184",),
+        ),
+        Variable(
+            "standard_error",
+            _PAIR,
+            "float",
+            "standard error of the similarity",
+            "1",
+            0,
+            required=False,
+            nullable=True,
+        ),
+        Variable(
+            "standard_error_to_last",
+            _PAIR,
+            "float",
+            "standard error of the similarity to the last step",
+            "1",
+            0,
+            required=False,
+            nullable=True,
+        ),
+        Variable(
             "degenerate",
             _LAYER,
             "bool",
@@ -110,8 +152,10 @@ TRAJECTORY = Kind(
     attributes=(
         Attribute("sample_count", "int", "samples used"),
         Attribute("batch_size", "int", "samples per batch"),
-        Attribute("mode", "str", "mode that the network ran in: 'evaluation' or 'training'"),
+        Attribute(
+            "mode", "str", "'evaluation', 'training', or 'batch': evaluation with batch norm's statistics of the batch"
+        ),
     ),
-    checks=(steps_increase, one_list_of_layers, symmetric_at_every_step),
+    checks=(steps_increase, one_list_of_layers, symmetric_at_every_step, last_to_last_is_within),
     references=("https://arxiv.org/abs/2010.15327",),
 )

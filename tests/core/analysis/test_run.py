@@ -73,6 +73,17 @@ def test_other_leaves_than_declared_are_refused() -> None:
         run({})
 
 
+def test_an_optional_leaf_may_be_there_and_has_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Returning, "optional", {"more": "per_layer"})
+    assert sorted(run({"per_layer": per_layer()})) == ["per_layer"]
+    leaves = run({"per_layer": per_layer(), "more": per_layer()})
+    assert leaves["more"].attrs["kind"] == "per_layer"
+    with pytest.raises(AnalysisError, match="declares leaf 'more' as kind 'per_layer' and returned kind 'blocks'"):
+        run({"per_layer": per_layer(), "more": per_layer().assign_attrs(kind="blocks")})
+    with pytest.raises(AnalysisError, match="returned more; it declares per_layer"):
+        run({"more": per_layer()})
+
+
 def test_a_leaf_of_another_kind_than_declared_is_refused() -> None:
     with pytest.raises(AnalysisError, match="declares leaf 'per_layer' as kind 'per_layer' and returned kind 'blocks'"):
         run(per_layer().assign_attrs(kind="blocks"))

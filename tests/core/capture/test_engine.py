@@ -109,3 +109,14 @@ def test_progress_counts_every_sample_of_every_model() -> None:
 def test_a_result_that_was_not_required_is_refused() -> None:
     with pytest.raises(AnalysisError, match="No result of 'blocks' is at hand: name it in the analysis' 'requires'"):
         context().result("blocks", "pairwise")
+
+
+def test_models_may_be_fed_in_another_order_and_some_left_out() -> None:
+    recorder = Recorder()
+    context().stream(recorder, batch_size=5, models=["second", "first"])
+    assert [call[0] for call in recorder.calls] == ["pass", "second", "second", "first", "first", "end"]
+    recorder = Recorder()
+    context().stream(recorder, batch_size=5, models=["second"])
+    assert {call[0] for call in recorder.calls} == {"pass", "second", "end"}
+    with pytest.raises(AnalysisError, match="There is no model 'third' to stream; the run is of first, second"):
+        context().stream(recorder, batch_size=5, models=["first", "third"])

@@ -154,7 +154,7 @@ def test_weights_that_cannot_be_fetched_are_an_error_that_offers_random_ones(wei
         (
             "torchvision:resnet18?pretrained=false",
             ModelLoadError,
-            "Unknown option 'pretrained'.*Known: attention_maps, input_shape, seed",
+            "Unknown option 'pretrained'.*Known: attention_maps, batch_norm, input_shape, seed",
         ),
     ],
 )

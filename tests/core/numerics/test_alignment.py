@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outcrop.errors import InputError, ParameterError
-from outcrop.numerics import cka
+from outcrop.models.model import Layer
+from outcrop.numerics import GramAccumulator, cka
 
 
 def reference_data():
@@ -102,43 +103,6 @@ def test_other_kernels_agree_with_the_trace_form():
     assert cka(x, y, kernel="cosine") == pytest.approx(trace_cka(unit_x @ unit_x.T, unit_y @ unit_y.T), rel=1e-12)
 
 
-def test_biased_cka_is_the_weighted_sum_of_squared_cosines_of_principal_components():
-    x, y = related()
-    (u, s, _), (v, t, _) = (np.linalg.svd(a - a.mean(0), full_matrices=False) for a in (x, y))
-    weights = np.outer(s**2, t**2) / (np.linalg.norm(s**2) * np.linalg.norm(t**2))
-    assert cka(x, y, estimator="biased") == pytest.approx(np.sum(weights * (u.T @ v) ** 2), rel=1e-12)
-
-
-@pytest.mark.parametrize(("features", "expected"), [(64, 0.20), (256, 0.50), (1024, 0.80), (4096, 0.94)])
-def test_biased_cka_of_independent_features_is_high_and_the_unbiased_one_is_zero(features, expected):
-    rng = np.random.default_rng(features)
-    x, y = rng.normal(size=(2, 256, features)).astype(np.float32)
-    assert cka(x, y, estimator="biased") == pytest.approx(expected, abs=0.01)
-    assert abs(cka(x, y)) < 0.02
-
-
-def test_unbiased_cka_of_independent_features_is_zero_on_average():
-    rng = np.random.default_rng(0)
-    values = [cka(*rng.normal(size=(2, 256, 512))) for _ in range(20)]
-    assert abs(np.mean(values)) < 0.01
-
-
-def test_small_batches_raise_the_biased_estimate_and_leave_the_minibatch_one():
-    x, y = related(samples=2048, features=(30, 50), noise=0.6)
-    full = cka(x, y)
-    for batch in (256, 64, 16):
-        assert cka(x, y, estimator="minibatch", batch_size=batch, passes=3) == pytest.approx(full, abs=0.01)
-    biased = [
-        np.mean([cka(x[s : s + n], y[s : s + n], estimator="biased") for s in range(0, 2048, n)]) for n in (256, 64, 16)
-    ]
-    assert full + 0.01 < biased[0] < biased[1] < biased[2]
-
-
-def test_ten_passes_of_minibatches_equal_the_full_estimate_within_two_thousandths():
-    x, y = related(samples=2000)
-    assert cka(x, y, estimator="minibatch", passes=10) == pytest.approx(cka(x, y), abs=2e-3)
-
-
 def test_one_minibatch_of_all_samples_is_the_unbiased_estimate():
     x, y = related()
     assert cka(x, y, estimator="minibatch", batch_size=200) == pytest.approx(cka(x, y), rel=1e-12)
@@ -212,6 +176,216 @@ def test_samples_equally_far_from_one_another_give_nan_without_a_bias():
 def test_a_median_distance_of_zero_compares_samples_by_coincidence():
     codes = np.repeat([0, 1], [16, 4])[:, None].astype(float)
     assert cka(codes, codes, kernel="rbf") == pytest.approx(1)
+
+
+def clustered(seed, samples=400):
+    """Inputs in eight clusters, which any map of them shows."""
+    rng = np.random.default_rng(seed)
+    return 1.5 * rng.normal(size=(8, 40))[rng.integers(8, size=samples)] + rng.normal(size=(samples, 40))
+
+
+def untrained(inputs, seed, depth, width=60):
+    """Features of a network of random weights; with depth 0 a linear map."""
+    rng = np.random.default_rng(seed)
+    features = inputs @ rng.normal(size=(inputs.shape[1], width)) / np.sqrt(inputs.shape[1])
+    for _ in range(depth):
+        features = np.maximum(features, 0) @ rng.normal(size=(width, width)) * np.sqrt(2 / width)
+    return features
+
+
+def residual_by_regression(gram, confounder, diagonal):
+    """Ordinary least squares on the listed entries, with an intercept."""
+    counted = np.ones_like(gram, dtype=bool) if diagonal else ~np.eye(len(gram), dtype=bool)
+    design = np.stack([np.ones(counted.sum()), confounder[counted]], axis=1)
+    left = np.zeros_like(gram)
+    left[counted] = gram[counted] - design @ np.linalg.lstsq(design, gram[counted], rcond=None)[0]
+    return left
+
+
+KERNELS_BY_HAND = {
+    "linear": lambda a: (a - a.mean(0)) @ (a - a.mean(0)).T,
+    "rbf": lambda a: rbf_by_hand(a, 0.5),
+    "cosine": lambda a: (a @ a.T) / np.outer(*2 * [np.linalg.norm(a, axis=1)]),
+}
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+def test_regressing_out_is_cka_of_the_residuals_of_least_squares(kernel):
+    inputs = clustered(0, samples=60)
+    x, y = (untrained(inputs, seed, depth=1) for seed in (1, 2))
+    grams = [KERNELS_BY_HAND[kernel](a) for a in (x, y, inputs)]
+    off = [residual_by_regression(gram, grams[2], diagonal=False) for gram in grams[:2]]
+    every = [residual_by_regression(gram, grams[2], diagonal=True) for gram in grams[:2]]
+    options = {"kernel": kernel, "regress_out": inputs}
+    assert cka(x, y, **options) == pytest.approx(trace_cka(*off), abs=1e-10)
+    assert cka(x, y, estimator="minibatch", batch_size=60, **options) == pytest.approx(trace_cka(*off), abs=1e-10)
+    assert cka(x, y, estimator="biased", **options) == pytest.approx(biased_by_hand(*every), abs=1e-10)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "minibatch"])
+def test_random_networks_of_clustered_inputs_look_alike_until_the_inputs_are_regressed_out(estimator, kernel, depth):
+    plain, without = [], []
+    for seed in range(5):
+        inputs = clustered(seed)
+        x, y = (untrained(inputs, 100 * seed + side, depth) for side in (1, 2))
+        plain.append(cka(x, y, estimator=estimator, kernel=kernel))
+        without.append(cka(x, y, estimator=estimator, kernel=kernel, regress_out=inputs))
+    assert np.mean(plain) > 0.4
+    assert abs(np.mean(without)) < 0.1
+    assert all(left < before - 0.3 for before, left in zip(plain, without, strict=True))
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+def test_what_networks_share_beside_their_inputs_stays_when_the_inputs_are_regressed_out(kernel):
+    inputs = clustered(0)
+    shared = np.random.default_rng(1).normal(size=(400, 60))
+    x, y = (untrained(inputs, seed, depth=0) + 10 * shared for seed in (1, 2))
+    assert cka(x, y, kernel=kernel, regress_out=inputs) == pytest.approx(cka(x, y, kernel=kernel), abs=5e-3)
+    assert cka(x, y, kernel=kernel, regress_out=inputs) > 0.9
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+@pytest.mark.parametrize("estimator", ["unbiased", "minibatch"])
+def test_inputs_unrelated_to_both_take_nothing_away(estimator, kernel):
+    x, y = related(samples=400)
+    options = {"estimator": estimator, "kernel": kernel}
+    unrelated = np.random.default_rng(9).normal(size=(400, 30))
+    assert cka(x, y, regress_out=unrelated, **options) == pytest.approx(cka(x, y, **options), abs=2e-3)
+    assert cka(x, y, regress_out=np.ones((400, 3)), **options) == pytest.approx(cka(x, y, **options), abs=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+def test_unrelated_inputs_take_from_the_biased_estimate_a_part_of_its_bias(kernel):
+    x, y = related(samples=400)
+    options = {"estimator": "biased", "kernel": kernel}
+    unrelated = np.random.default_rng(9).normal(size=(400, 30))
+    plain, without = cka(x, y, **options), cka(x, y, regress_out=unrelated, **options)
+    assert cka(x, y, kernel=kernel) < without < plain
+    assert cka(x, y, regress_out=np.ones((400, 3)), **options) == pytest.approx(plain, abs=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "minibatch"])
+def test_the_inputs_themselves_leave_nothing_to_compare(estimator, kernel):
+    inputs = clustered(0, samples=60)
+    y = untrained(inputs, 1, depth=2)
+    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(40, 40))).Q
+    for copy in (inputs, 3 * inputs @ rotation + 1):
+        assert math.isnan(cka(copy, y, estimator=estimator, kernel=kernel, regress_out=inputs))
+
+
+def test_regressing_out_is_as_invariant_as_cka():
+    inputs = clustered(0, samples=60)
+    x, y = (untrained(inputs, seed, depth=1) for seed in (1, 2))
+    true = cka(x, y, regress_out=inputs)
+    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(60, 60))).Q
+    assert cka(5 * x @ rotation + 7, y, regress_out=2 * inputs + 3) == pytest.approx(true, abs=1e-9)
+    far = [(a + 100).astype(np.float32) for a in (x, y, inputs)]
+    assert cka(far[0], far[1], regress_out=torch.from_numpy(far[2]).reshape(60, 4, 10)) == pytest.approx(true, abs=1e-4)
+
+
+def without_component_by_hand(x):
+    u, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    return x - x.mean(0) - s[0] * np.outer(u[:, 0], v[0])
+
+
+@pytest.mark.parametrize("features", [(30, 50), (300, 20), (2, 3)])
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_without_the_first_component_of_all_samples_agrees_with_a_singular_value_decomposition(estimator, features):
+    x, y = related(features=features)
+    x[:20] += 30
+    expected = cka(without_component_by_hand(x), without_component_by_hand(y), estimator=estimator)
+    assert cka(x, y, estimator=estimator, without_first_component=True) == pytest.approx(expected, abs=1e-9)
+
+
+def test_without_the_first_component_of_each_batch_agrees_with_singular_value_decompositions():
+    x, y = related(samples=150)
+    x[:8], y[:8] = x[:8] + 30, y[:8] - 20
+    hsic = np.zeros(3)
+    rng = np.random.default_rng(3)
+    for _ in range(2):
+        order = rng.permutation(150)
+        for batch in (order[:64], order[64:128], order[128:]):
+            k, l_ = (a @ a.T for a in (without_component_by_hand(x[batch]), without_component_by_hand(y[batch])))
+            weight = len(batch) * (len(batch) - 3)
+            hsic += [weight * trace_hsic(a, b) for a, b in ((k, l_), (k, k), (l_, l_))]
+    found = cka(x, y, estimator="minibatch", batch_size=64, passes=2, seed=3, without_first_component=True)
+    assert found == pytest.approx(hsic[0] / math.sqrt(hsic[1] * hsic[2]), abs=1e-10)
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "cosine"])
+def test_without_the_first_component_of_other_kernels_removes_the_first_eigenvector(kernel):
+    x, y = related(samples=60)
+    grams = []
+    for features in (x, y):
+        gram = KERNELS_BY_HAND[kernel](features)
+        centre = np.eye(60) - 1 / 60
+        values, vectors = np.linalg.eigh(centre @ gram @ centre)
+        grams.append((vectors[:, :-1] * values[:-1]) @ vectors[:, :-1].T)
+    assert cka(x, y, kernel=kernel, without_first_component=True) == pytest.approx(trace_cka(*grams), abs=1e-10)
+    assert cka(x, y, kernel=kernel, estimator="biased", without_first_component=True) == pytest.approx(
+        biased_by_hand(*grams), abs=1e-10
+    )
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "minibatch"])
+def test_similarity_that_rests_on_few_samples_goes_with_the_first_component(estimator):
+    x, y = np.random.default_rng(0).normal(size=(2, 400, 30))
+    x[:20], y[:20] = x[:20] + 20, y[:20] + 20
+    assert cka(x, y, estimator=estimator) > 0.9
+    assert abs(cka(x, y, estimator=estimator, without_first_component=True)) < 0.1
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "minibatch"])
+def test_features_of_a_single_component_have_nothing_left_without_it(estimator):
+    x, y = related()
+    line = np.outer(x[:, 0], np.arange(1, 6))
+    assert math.isnan(cka(line, y, estimator=estimator, without_first_component=True))
+    assert math.isnan(cka(np.ones((200, 3)), y, estimator=estimator, without_first_component=True))
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+def test_with_both_the_component_is_removed_before_the_regression(kernel):
+    inputs = clustered(0, samples=60)
+    grams, centre = [], np.eye(60) - 1 / 60
+    x, y = (untrained(inputs, seed, depth=1) for seed in (1, 2))
+    for features in (x, y):
+        gram = KERNELS_BY_HAND[kernel](features)
+        values, vectors = np.linalg.eigh(centre @ gram @ centre)
+        grams.append(gram - values[-1] * np.outer(vectors[:, -1], vectors[:, -1]))
+    confounder = KERNELS_BY_HAND[kernel](inputs)
+    off, every = ([residual_by_regression(gram, confounder, diagonal=flag) for gram in grams] for flag in (False, True))
+    options = {"kernel": kernel, "regress_out": inputs, "without_first_component": True}
+    assert cka(x, y, **options) == pytest.approx(trace_cka(*off), abs=1e-9)
+    assert cka(x, y, estimator="biased", **options) == pytest.approx(biased_by_hand(*every), abs=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "cosine"])
+@pytest.mark.parametrize("remove_input", [False, True])
+def test_the_accumulator_of_all_layers_gives_the_same(kernel, remove_input):
+    inputs = clustered(0, samples=60)
+    x, y = (untrained(inputs, seed, depth=1) for seed in (1, 2))
+    accumulator = GramAccumulator(group_size=60, kernel=kernel, remove_input=remove_input)
+    for position, values in enumerate((inputs, x, y)):
+        kind = "block" if position else "input"
+        layer = Layer(f"layer{position}", kind, position, (1,), "float64", "array", ("feature",))
+        accumulator.update("model", layer, np.arange(60), torch.from_numpy(values))
+    accumulator.end_batch()
+    found = accumulator.finish()
+    options = {"kernel": kernel, "regress_out": inputs if remove_input else None}
+    assert found.similarity[1, 2] == pytest.approx(cka(x, y, **options), abs=1e-9)
+    without = cka(x, y, without_first_component=True, **options)
+    assert found.similarity_without_pc1[1, 2] == pytest.approx(without, abs=1e-8)
+
+
+def test_inputs_to_regress_out_of_other_samples_are_refused():
+    x, y = related()
+    with pytest.raises(InputError, match="regress_out holds 30 samples and x 200: give the inputs of the same"):
+        cka(x, y, regress_out=x[:30])
+    with pytest.raises(InputError, match="1 of the 6000 values of regress_out are NaN or infinite"):
+        cka(x, y, regress_out=np.where(np.arange(6000).reshape(200, 30) == 7, np.nan, x))
 
 
 def test_fewer_than_four_samples_are_refused():

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from outcrop.numerics import DEFAULT_THRESHOLDS, BlockThresholds, Interval, similar_intervals, weigh_blocks
+from outcrop.numerics import (
+    DEFAULT_THRESHOLDS,
+    BlockThresholds,
+    Interval,
+    similar_intervals,
+    weigh_blocks,
+    weigh_interval,
+)
 
 
 def square(layers, *intervals, inside=0.95, outside=0.3):
@@ -94,11 +101,49 @@ def test_without_a_dominant_component_it_is_no_block():
     assert not found.is_block
 
 
-def test_what_stays_similar_without_the_component_is_no_block():
-    (found,) = weigh(square(12, (3, 9)), (3, 9), without=square(12, (3, 7)))
+def test_a_square_that_stays_without_the_component_is_no_block():
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=square(12, (3, 9), inside=0.7, outside=0.1))
     assert found.supported
     assert not found.dissolved
-    assert found.removal_effect == pytest.approx(2 / 12)
+    assert found.similarity_without_pc == pytest.approx(0.7)
+    assert (found.contrast, found.contrast_without_pc) == pytest.approx((0.65, 0.6))
+    assert found.removal_effect == 0.5  # nothing that remains is similar enough, and yet the square is where it was
+
+
+def test_layers_that_stay_similar_are_a_block_where_the_others_become_as_similar():
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=square(12, outside=0.93))
+    assert found.is_block
+    assert found.contrast_without_pc == pytest.approx(0)
+    assert found.removal_effect == 0
+
+
+@pytest.mark.parametrize(("left", "dissolved"), [(0.32, True), (0.33, False), (-0.2, True)])
+def test_at_most_half_of_the_contrast_may_be_left(left, dissolved):
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=square(12, (3, 9), inside=0.5 + left, outside=0.5))
+    assert found.contrast_without_pc == pytest.approx(left)
+    assert found.dissolved == dissolved
+
+
+def test_an_interval_that_does_not_stand_out_has_nothing_to_dissolve():
+    similarity = square(12, (3, 9), inside=0.91, outside=0.95)
+    found = weigh_interval(
+        Interval(3, 9),
+        similarity,
+        pc_share=np.full(12, 0.5),
+        pc_alignment=similarity,
+        similarity_without_pc=square(12, (3, 9), inside=0.1, outside=0.9),
+    )
+    assert found.contrast == pytest.approx(-0.04)
+    assert not found.dissolved
+    assert not found.is_block
+
+
+def test_where_all_layers_are_similar_there_is_no_square_to_dissolve():
+    (found,) = weigh(square(6, (0, 6)), (0, 6), share=(0.9, 0))
+    assert found.supported
+    assert np.isnan(found.contrast_without_pc)
+    assert not found.dissolved
+    assert not found.is_block
 
 
 def test_with_nothing_outside_the_share_alone_decides():
@@ -124,9 +169,10 @@ def nothing_left(without, *layers):
     return without
 
 
-def test_a_layer_with_nothing_left_does_not_hide_what_stays_similar():
-    (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(square(12, (3, 9)), 8))
+def test_a_layer_with_nothing_left_does_not_hide_a_square_that_stays():
+    (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(square(12, (3, 9), inside=1.0, outside=0.0), 8))
     assert not found.dissolved
+    assert found.contrast_without_pc == pytest.approx(1)
     assert found.removal_effect == 0
 
 
@@ -136,6 +182,8 @@ def test_nothing_left_of_any_layer_leaves_it_unknown_whether_the_interval_dissol
     assert not found.dissolved
     assert not found.is_block
     assert np.isnan(found.removal_effect)
+    assert np.isnan(found.contrast_without_pc)
+    assert np.isnan(found.similarity_without_pc)
 
 
 def test_an_interval_that_dissolves_whatever_a_layer_with_nothing_left_does_is_a_block():
@@ -148,7 +196,7 @@ def test_an_interval_that_dissolves_whatever_a_layer_with_nothing_left_does_is_a
 def test_unknown_similarity_makes_no_block_of_what_known_similarity_may_not(layers):
     rng = np.random.default_rng(0)
     for _ in range(30):
-        known = square(12, (3, 9), inside=rng.uniform(0.7, 1), outside=rng.uniform(-0.2, 1))
+        known = square(12, (3, 9), inside=rng.uniform(0.7, 1), outside=rng.uniform(0, 1))
         (found,) = weigh(square(12, (3, 9)), (3, 9), without=nothing_left(known.copy(), *layers))
         (whole,) = weigh(square(12, (3, 9)), (3, 9), without=known)
         assert whole.dissolved or not found.dissolved

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from outcrop.errors import AnalysisError, ParameterError
+from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
 from outcrop.numerics import GramAccumulator, cka
 from outcrop.testing import AccumulatorTests
@@ -18,7 +18,12 @@ class TestEverySource(AccumulatorTests):
 
     def without_order(self, result):
         # Groups of batches are listed as they come.
-        return dataclasses.replace(result, groups=np.sort(result.groups, axis=0))
+        without = result.groups_without_pc1
+        return dataclasses.replace(
+            result,
+            groups=np.sort(result.groups, axis=0),
+            groups_without_pc1=None if without is None else np.sort(without, axis=0),
+        )
 
 
 def layer(name, index=0, kind="block"):
@@ -279,22 +284,6 @@ def test_half_precision_with_large_norms_is_safe():
     np.testing.assert_allclose(half.similarity, exact.similarity, atol=1e-3)
 
 
-def test_layers_come_in_topological_order_whatever_order_they_ran_in():
-    index = np.arange(8)
-    accumulator = GramAccumulator(group_size=8)
-    for model in ("second", "first"):
-        for name, position in (("late", 7), ("early", 2)):
-            accumulator.update(model, layer(name, position), index, torch.randn(8, 3))
-    accumulator.end_batch()
-    found = accumulator.finish()
-    assert [(model, inner.name) for model, inner in found.layers] == [
-        ("second", "early"),
-        ("second", "late"),
-        ("first", "early"),
-        ("first", "late"),
-    ]
-
-
 def test_layers_of_two_models_are_compared_across():
     layers = features()
     accumulator = GramAccumulator(group_size=100)
@@ -321,42 +310,9 @@ def test_three_samples_are_too_few():
         accumulator.finish()
 
 
-def test_wrong_settings_are_refused():
-    with pytest.raises(ParameterError, match="group_size must be at least 4, which HSIC1 needs; got 3"):
-        GramAccumulator(group_size=3)
-    with pytest.raises(ParameterError, match="passes must be at least 1; got 0"):
-        GramAccumulator(passes=0)
-
-
 def test_accumulators_of_other_settings_or_layers_are_not_merged():
     first = feed(GramAccumulator(group_size=64), features())
     with pytest.raises(AnalysisError, match="same settings"):
         first.merge(GramAccumulator(group_size=32))
     with pytest.raises(AnalysisError, match="one of them lacks layer 'layer3' of model 'model'"):
         first.merge(feed(GramAccumulator(group_size=64), features(offsets=(0, 0, 0, 0))))
-
-
-def test_samples_that_do_not_fit_are_refused():
-    accumulator = GramAccumulator(group_size=8)
-    index = np.arange(8)
-    with pytest.raises(AnalysisError, match="gives 7 rows for 8 samples"):
-        accumulator.update("m", layer("a"), index, torch.randn(7, 2))
-    with pytest.raises(AnalysisError, match="gives a single number for 8 samples"):
-        accumulator.update("m", layer("a"), index, torch.tensor(1.0))
-    accumulator.update("m", layer("a"), index, torch.randn(8, 2))
-    with pytest.raises(AnalysisError, match="'b' of model 'm' comes with other samples"):
-        accumulator.update("m", layer("b"), index[::-1].copy(), torch.randn(8, 2))
-    with pytest.raises(AnalysisError, match="'a' of model 'm' came twice"):
-        accumulator.update("m", layer("a"), index, torch.randn(8, 2))
-
-
-def test_layers_that_come_and_go_are_refused():
-    accumulator = GramAccumulator(group_size=8)
-    for name in ("a", "b"):
-        accumulator.update("m", layer(name), np.arange(8), torch.randn(8, 2))
-    accumulator.end_batch()
-    with pytest.raises(AnalysisError, match="'c' of model 'm' gave no values for earlier samples"):
-        accumulator.update("m", layer("c"), np.arange(8), torch.randn(8, 2))
-    accumulator.update("m", layer("a"), np.arange(8), torch.randn(8, 2))
-    with pytest.raises(AnalysisError, match="'b' of model 'm' gave values for earlier samples and none"):
-        accumulator.end_batch()

@@ -30,7 +30,13 @@ def test_no_offset_costs_the_digits_of_the_variance(offset):
 
 @pytest.mark.parametrize(
     ("size", "dtype"),
-    [(1e25, torch.float32), (1e-25, torch.float32), (1e200, torch.float64), (1e-200, torch.float64)],
+    [
+        (1e25, torch.float32),
+        (1e-25, torch.float32),
+        (1e100, torch.float64),
+        (1e200, torch.float64),
+        (1e-200, torch.float64),
+    ],
 )
 def test_squares_outside_the_range_of_the_type_are_scaled_by_powers_of_two(size, dtype):
     plain = torch.randn(32, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -110,3 +116,18 @@ def test_autocast_and_reduced_products_stay_outside():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0, 100.0])
+def test_samples_of_unit_norm_have_their_cosines_and_their_row_means(offset):
+    values = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)) + offset
+    values[3] *= 1e-25
+    values[7] = 0
+    found = centred_gram(values, unit_norm=True)
+    unit = torch.nn.functional.normalize(values.double(), dim=1, eps=1e-60)
+    cosines = unit @ unit.T
+    torch.testing.assert_close(found.gram, exact(unit), rtol=0, atol=2e-6 * float(exact(unit).abs().max()))
+    expected = cosines.mean(1) - cosines.mean()
+    torch.testing.assert_close(found.row_means - found.row_means.mean(), expected, rtol=0, atol=1e-6)
+    assert found.exponent == 0
+    assert centred_gram(values).row_means is None

@@ -130,7 +130,9 @@ def _blocks(models, layers, flat, share, intervals) -> xr.Dataset:
         for evidence in found:
             first, last = layers[chosen[evidence.interval.start]], layers[chosen[evidence.interval.stop - 1]]
             values = {key: value for key, value in dataclasses.asdict(evidence).items() if key != "interval"}
-            for key in ("score", "similarity", "contrast"):
+            for key in ("similarity_without_pc", "contrast_without_pc"):
+                values[f"{key}1"] = values.pop(key)
+            for key in ("score", "similarity", "contrast", "contrast_without_pc1"):
                 values[f"{key}_low"] = values[key] - 0.02 if intervals else np.nan
                 values[f"{key}_high"] = values[key] + 0.01 if intervals else np.nan
             rows.append(
@@ -158,7 +160,7 @@ def _blocks(models, layers, flat, share, intervals) -> xr.Dataset:
         },
         coords={"model": np.array([name for name, _, _ in models])},
         attrs={
-            "kind": "blocks", "kind_version": "1.0", "sample_count": 1000, "batch_size": 100, "passes": 1,
+            "kind": "blocks", "kind_version": "1.1", "sample_count": 1000, "batch_size": 100, "passes": 1,
             "thresholds": json.dumps(dataclasses.asdict(DEFAULT_THRESHOLDS)),
         },
     )  # fmt: skip
@@ -238,6 +240,22 @@ def build_trajectory(steps: Sequence[int], *, layers: int = 30, first: bool = Tr
     return xr.Dataset(variables, coordinates, {**attributes, "kind": "trajectory", "kind_version": "1.0"})
 
 
+def build_series(steps: Sequence[int], *, layers: int = 30) -> xr.Dataset:
+    """Return checkpoints of a training, each with its map to the last one, which is not symmetric."""
+    series = build_trajectory(steps, layers=layers, first=False)
+    within = series["similarity"].values
+    far = 0.8 * (1 - np.arange(len(steps)) / max(1, len(steps) - 1))[:, None, None]
+    tilt = 1 - 0.5 * np.arange(layers)[:, None] / layers  # late layers of early steps are the furthest from the last
+    to_last = (1 - far) * within[-1] + far * 0.3 * tilt
+    error = np.full_like(within, 0.004)
+    pair = ("step", "layer_a", "layer_b")
+    return series.assign(
+        similarity_to_last=(pair, to_last),
+        standard_error=(pair, error),
+        standard_error_to_last=(pair, 2 * error),
+    ).assign_coords(checkpoint=("step", [f"resnet@{step}" for step in steps]))
+
+
 TWO_MODELS = (("resnet14-patches-seed0", 51, None), ("resnet32-patches-seed0", 109, (38, 91)))
 
 
@@ -274,3 +292,8 @@ def make_data():
 @pytest.fixture(scope="session")
 def make_trajectory():
     return build_trajectory
+
+
+@pytest.fixture(scope="session")
+def make_series():
+    return build_series

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from outcrop.report import write_report
@@ -352,3 +353,50 @@ def test_a_training_is_shown_as_strips_over_steps_and_maps_at_a_few(
     left, top, across, down = _frame(browser, "side", 5)
     text = _tooltip(browser, left + 14.5 / 30 * across, top + 10.5 / 30 * down)
     assert f"{float(trajectory['similarity'].values[-1, 10, 14]):.3f}" in text
+
+
+def test_a_checkpoint_series_is_shown_in_two_rows_of_maps(browser, data, make_results, make_series, tmp_path):
+    series = make_series([0, 1, 10, 100, 1000, 5000, 9000, 20000], layers=24)
+    results = make_results([("checkpoints", "4be2", {"trajectory": series}, "2026-03-04T12:30:00")])
+    page = write_report(results, data, tmp_path / "c.html", title="Checkpoints")
+    for width in (390, 1400):
+        _open(browser, page, width=width, fresh=True)
+        assert [entry for entry in browser.get_log("browser") if entry["level"] in {"WARNING", "SEVERE"}] == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    left, top, across, down = _frame(browser, "series")
+    side = across / 6
+    assert down == pytest.approx(2 * side, abs=1)
+    assert side > 140
+    chosen = [0, 1, 3, 4, 6, 7]
+    for column, below in ((0, 0), (2, 1), (5, 0), (3, 1)):
+        # Row 20 and column 3 of a map; below, the row is a layer of the last step.
+        place = [left + (column + 0.025 + 0.95 * 3.5 / 24) * side, top + (below + 0.025 + 0.95 * 20.5 / 24) * side]
+        text = _tooltip(browser, *place)
+        step = chosen[column]
+        value = series["similarity_to_last"].values[step, 3, 20] if below else series["similarity"].values[step, 20, 3]
+        names = series["name"].values
+        assert f"{value:.3f} ± {0.008 if below else 0.004:.3f}" in text
+        assert f"step {series['step'].values[step]:,}  {names[3]}" in text
+        assert f"{'step 20,000' if below else 'same step'}  {names[20]}" in text
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_projections_are_painted_and_pictures_shown_at_any_width(browser, data, make_results, tmp_path, width):
+    values = np.random.default_rng(0).standard_normal((3, 120))
+    values[1, :6] += 60
+    values -= values.mean(axis=1, keepdims=True)
+    layers = {"model": ["net"] * 3, "name": ["a", "b", "c"], "layer_kind": ["block"] * 3, "depth": [0, 1, 2]}
+    dataset = xr.Dataset(
+        {"projection": (("layer", "sample"), values)},
+        {**{name: ("layer", column) for name, column in layers.items()}, "sample": np.arange(120)},
+        {"kind": "projections", "kind_version": "1.0"},
+    )
+    results = make_results([("components", "c1", {"projections": dataset}, "2026-03-04T12:30:00")])
+    _open(browser, write_report(results, data, tmp_path / "p.html", title="Components"), width=width, fresh=True)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"WARNING", "SEVERE"}] == []
+    pixels = _screenshot(browser, *_frame(browser, "lines"))
+    middle = pixels[len(pixels) // 2]
+    assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 5
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = "return [...document.querySelectorAll('figure .stratum img')].filter((image) => image.naturalWidth).length"
+    assert browser.execute_script(shown) == 36

@@ -244,12 +244,12 @@ def test_the_rules_of_a_block_are_told_with_their_numbers(tmp_path, make_run, ma
         "an interval of at least 3 layers and 10 % of those searched, with a mean CKA of at least 0.90",
         "at most 10 % of the pairs, and no layer's own mean, lie below 0.80",
         "of at least 1.75 times that outside (of at least 50 % where there is nothing outside to compare with)",
-        "leaves at most 50 % of its length similar",
+        "leaves at most 50 % of its contrast, the mean CKA inside less that between inside and outside",
         "Second lines: 90 % bootstrap intervals",
     ):
         assert words in text
     assert "dominat" not in text
-    run["blocks"]["removal_effect"][:] = run["blocks"]["score_low"][:] = np.nan
+    run["blocks"]["contrast_without_pc1"][:] = run["blocks"]["score_low"][:] = np.nan
     tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
     text = Elements(write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")).text
     assert "Second lines" not in text

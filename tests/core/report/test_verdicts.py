@@ -26,7 +26,8 @@ def test_a_block_is_told_with_its_layers_its_evidence_and_its_intervals(make_run
         f"A block of {row['layer_count']} of 15 block outputs, {row['first_layer']} to {row['last_layer']} "
         f"(score {row['score']:.2f}): mean CKA {row['similarity']:.2f}, {row['contrast']:.2f} above that with the "
         f"other layers; the first principal component carries {100 * row['pc_support']:.0f} % of the variance inside "
-        f"against {100 * row['pc_support_outside']:.0f} % outside; removing it dissolves the block.",
+        f"against {100 * row['pc_support_outside']:.0f} % outside; removing it dissolves the block: without it, the "
+        f"layers stand out by {row['contrast_without_pc1']:.2f}.",
     )
     assert verdict.certainty[0].startswith(f"95 % intervals: score {row['score_low']:.2f} to {row['score_high']:.2f}")
 
@@ -92,9 +93,14 @@ def test_too_few_layers_are_counted(verdicts):
 @pytest.mark.parametrize(
     ("supported", "dissolved", "words"),
     [
-        (False, False, " % outside, less than 1.5 times that, and removing it leaves the layers similar."),
-        (True, False, " % outside; but removing it leaves the layers similar."),
-        (False, True, " % outside, less than 1.5 times that, though removing it dissolves the similarity."),
+        (False, False, " % outside, less than 1.5 times that, and without it they still stand out by 0.21."),
+        (True, False, " % outside; but without it they still stand out by 0.21."),
+        (
+            False,
+            True,
+            " % outside, less than 1.5 times that, though removing it dissolves the similarity: without it, the layers "
+            "stand out by 0.21.",
+        ),
     ],
 )
 def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, supported, dissolved, words):
@@ -102,6 +108,7 @@ def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, su
     run["blocks"]["supported"][:] = supported
     run["blocks"]["dissolved"][:] = dissolved
     run["blocks"]["is_block"][:] = False
+    run["blocks"]["contrast_without_pc1"][:] = 0.21
     run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert verdict.tone == "partial"
@@ -111,7 +118,7 @@ def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, su
 
 def test_where_nothing_is_left_without_the_component_its_effect_is_said_to_be_unknown(make_run):
     run = make_run([("deep", 109, (38, 91))])
-    for name, value in (("dissolved", False), ("is_block", False), ("removal_effect", np.nan)):
+    for name, value in (("dissolved", False), ("is_block", False), ("contrast_without_pc1", np.nan)):
         run["blocks"][name][:] = value
     run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
@@ -122,6 +129,50 @@ def test_where_nothing_is_left_without_the_component_its_effect_is_said_to_be_un
     run["blocks"]["supported"][:] = False
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert "are similar but not a block: mean CKA" in verdict.sentences[0]
+
+
+def without_contrast_left(run):
+    """Return a run as of version 1.0 of its kind, which judged by the similarity inside alone."""
+    names = [name for name in run["blocks"].data_vars if "without_pc1" in name]
+    return {**run, "blocks": run["blocks"].drop_vars(names).assign_attrs(kind_version="1.0")}
+
+
+@pytest.mark.parametrize(
+    ("is_block", "supported", "dissolved", "effect", "words"),
+    [
+        (True, True, True, 0.3, "; removing it dissolves the block."),
+        (False, True, False, 0.0, "; but removing it leaves the layers similar."),
+        (False, False, True, 0.3, ", though removing it dissolves the similarity."),
+        (False, True, False, np.nan, "is unknown, as nothing is left of some layers without it."),
+    ],
+)
+def test_results_of_an_earlier_version_are_told_by_what_they_judged(
+    make_run, is_block, supported, dissolved, effect, words
+):
+    run = without_contrast_left(make_run([("deep", 109, (38, 91))]))
+    for name, value in (
+        ("is_block", is_block), ("supported", supported), ("dissolved", dissolved), ("removal_effect", effect),
+    ):  # fmt: skip
+        run["blocks"][name][:] = value
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert verdict.sentences[0].endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "words"),
+    [
+        (np.nan, "; but with nothing outside to stand out from, they cannot be told from a network of similar layers."),
+        (-0.01, "; but they do not stand out from the other layers."),
+    ],
+)
+def test_layers_that_stand_out_from_nothing_are_not_called_a_block(make_run, contrast, words):
+    run = make_run([("deep", 109, (38, 91))])
+    for name, value in (("contrast", contrast), ("contrast_without_pc1", np.nan), ("is_block", False)):
+        run["blocks"][name][:] = value
+    run["blocks"]["dissolved"][:] = False
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert "are similar but not a block: mean CKA" in verdict.sentences[0]
+    assert verdict.sentences[0].endswith(words)
 
 
 @pytest.mark.parametrize(("evaluated", "words"), [(7, "no layer"), (15, "no comparable layer")])

@@ -6,6 +6,7 @@ import pytest
 from outcrop.errors import AnalysisError, ParameterError
 from outcrop.numerics import DEFAULT_THRESHOLDS, cka
 from outcrop.testing import AnalysisTests, noise_layers, run_planted
+from outcrop.testing.networks import shared_subspace, smooth_drift
 from outcrop_blocks.analysis import BlocksAnalysis
 
 SAMPLES, LAYERS, FEATURES = 512, 14, 48
@@ -39,43 +40,6 @@ def planted(seed, *, start=4, stop=10, strength=40.0):
             values += strength * np.outer(carriers, direction / np.linalg.norm(direction))
         layers[f"layer{index}"] = values.astype(np.float32)
     return layers, carriers
-
-
-def smooth_drift(seed):
-    """Neighbouring layers have a CKA near 0.97; distant ones are unrelated."""
-    rng = np.random.default_rng(seed)
-    spectrum = np.arange(1, 65) ** -0.5
-    values = rng.standard_normal((SAMPLES, 64)) * spectrum
-    layers = {}
-    for index in range(LAYERS):
-        layers[f"layer{index}"] = values.astype(np.float32)
-        values = np.sqrt(0.975) * values + np.sqrt(0.025) * rng.standard_normal((SAMPLES, 64)) * spectrum
-    return layers
-
-
-def residual_checkerboard(seed):
-    """Branches and sums of an untrained residual network in turn: sums resemble sums, branches nothing."""
-    rng = np.random.default_rng(seed)
-    stream = rng.standard_normal((SAMPLES, 64))
-    layers = {}
-    for index in range(LAYERS // 2):
-        hidden = np.maximum(stream @ rng.standard_normal((64, 64)) / 8, 0)
-        branch = 0.3 * hidden @ rng.standard_normal((64, 64)) / 8
-        stream = stream + branch
-        layers[f"branch{index}"], layers[f"sum{index}"] = branch.astype(np.float32), stream.astype(np.float32)
-    return layers
-
-
-def large_mean_relu(seed):
-    """Normalised, shifted far into the range that a ReLU passes, rotated on: means of five deviations each."""
-    rng = np.random.default_rng(seed)
-    values = rng.standard_normal((SAMPLES, 64))
-    layers = {}
-    for index in range(LAYERS):
-        values = values @ np.linalg.qr(rng.standard_normal((64, 64))).Q
-        values = np.maximum((values - values.mean(0)) / values.std(0) + 5, 0)
-        layers[f"relu{index}"] = values.astype(np.float32)
-    return layers
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -112,14 +76,6 @@ def test_blocks_that_other_samples_carry_are_dissimilar_across_models():
     assert result["blocks"]["verdict"].values.tolist() == ["block", "block"]
     assert pairs[4:10, 4:10].min() > 0.9
     assert abs(pairs[4:10, LAYERS + 4 : LAYERS + 10]).max() < 0.3
-
-
-@pytest.mark.parametrize("network", [smooth_drift, residual_checkerboard, large_mean_relu])
-@pytest.mark.parametrize("seed", range(3))
-def test_networks_without_a_block_report_none(network, seed):
-    blocks = run(network(seed))["blocks"]
-    assert not blocks["is_block"].values.any()
-    assert blocks["verdict"].values[0] != "block"
 
 
 def test_smooth_similarity_is_told_from_a_block():
@@ -193,13 +149,16 @@ def spike_on_a_shared_residual(spike, rank=6):
 
 
 @pytest.mark.parametrize("spike", [300, 3e4, 2e5])
-def test_a_residual_that_stays_similar_is_seen_beside_any_spike(spike):
+def test_a_residual_that_stays_similar_is_seen_beside_any_spike_and_does_not_hide_the_block(spike):
     result = run(spike_on_a_shared_residual(spike))
-    (dissolved,), (effect,) = (result["blocks"][name].values for name in ("dissolved", "removal_effect"))
-    assert verdict(result) == "similar layers, not a block"
-    assert result["blocks"]["supported"].values.all()
-    assert not dissolved
-    assert effect == 0
+    found = {name: result["blocks"][name].values.item() for name in ("contrast", "contrast_without_pc1")}
+    assert verdict(result) == "block"
+    assert result["blocks"]["first_depth"].values.tolist() == [2]
+    assert result["blocks"]["removal_effect"].values.item() == 0
+    assert found["contrast"] > 0.9
+    # The two layers outside lose the first of the residual's own six components, and none of the spike.
+    assert 0 < found["contrast_without_pc1"] < 0.2
+    assert result["blocks"]["similarity_without_pc1"].values.item() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(result["pairwise"]["similarity_without_pc1"].values[2:, 2:], 1, atol=1e-5)
 
 
@@ -219,12 +178,57 @@ def test_intervals_hold_the_value_and_need_eight_groups():
     layers, _ = planted(0)
     few = run(layers)["blocks"]
     assert np.isnan(few["score_low"].values).all()
+    assert np.isnan(few["removal_effect_low"].values).all()
     many = run(layers, batch_size=32, bootstrap=100)["blocks"]
-    for name in ("score", "similarity", "contrast"):
+    for name in ("score", "similarity", "contrast", "contrast_without_pc1", "removal_effect"):
         low, value, high = (many[name + end].values[0] for end in ("_low", "", "_high"))
         assert low <= value <= high
         assert high - low < 0.3
     assert np.isnan(run(layers, batch_size=32, bootstrap=0)["blocks"]["score_low"].values).all()
+
+
+def test_the_interval_of_what_removal_leaves_tells_a_block_from_a_square_that_stays():
+    block = run(planted(0)[0], batch_size=32, bootstrap=200)["blocks"]
+    stays = run(shared_subspace(0), batch_size=32, bootstrap=200)["blocks"]
+    assert block["contrast_without_pc1_high"].values[0] < 0.3 * block["contrast_low"].values[0]
+    assert stays["contrast_without_pc1_low"].values[0] > 0.9 * stays["contrast_high"].values[0]
+    assert stays["verdict"].values.tolist() == ["similar layers, not a block"]
+
+
+def test_the_interval_of_what_is_not_known_is_not_known():
+    rng = np.random.default_rng(0)
+    layers = {f"layer{index}": rng.standard_normal((SAMPLES, 4)).astype(np.float32) for index in range(4)}
+    common = rng.standard_normal(SAMPLES)
+    for index in range(4, 10):
+        layers[f"layer{index}"] = np.outer(common, rng.standard_normal(FEATURES)).astype(np.float32)
+    blocks = run(layers, batch_size=32, bootstrap=50)["blocks"]
+    assert blocks["first_depth"].values.tolist() == [4]
+    assert np.isfinite(blocks["contrast_low"].values).all()
+    for name in ("contrast_without_pc1", "removal_effect"):
+        assert np.isnan([blocks[name + end].values[0] for end in ("", "_low", "_high")]).all()
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "cosine"])
+def test_the_kernel_is_the_one_asked_for_and_named(kernel):
+    layers, _ = planted(0)
+    layers = {name: values + 1 for name, values in layers.items()}
+    result = run(layers, batch_size=SAMPLES, kernel=kernel, bandwidth=0.8)
+    expected = cka(layers["layer4"], layers["layer12"], kernel=kernel, bandwidth=0.8)
+    assert result["pairwise"]["similarity"].values[4, 12] == pytest.approx(expected, abs=1e-6)
+    assert result["pairwise"]["similarity"].attrs["measure"] == f"minibatch unbiased {kernel} CKA"
+    assert result["blocks"].attrs["measure"] == f"minibatch unbiased {kernel} CKA"
+
+
+def test_a_kernel_that_is_none_is_refused():
+    with pytest.raises(ParameterError, match=r"'kernel' of 'blocks'.*'linear', 'rbf' or 'cosine', got 'rfb'"):
+        run(noise_layers(), kernel="rfb")
+    with pytest.raises(ParameterError, match=r"'bandwidth' of 'blocks'.*greater than 0, got 0"):
+        run(noise_layers(), bandwidth=0)
+
+
+def test_taking_the_input_out_needs_the_input():
+    with pytest.raises(AnalysisError, match="input"):
+        run(noise_layers(samples=64), remove_input=True)
 
 
 def test_a_wider_confidence_gives_a_wider_interval():

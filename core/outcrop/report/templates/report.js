@@ -106,6 +106,17 @@ const outcrop = (() => {
       // Only figures in one column share a left edge, so that a strip lies exactly below its map.
       const available = Math.floor(element.clientWidth);
       if (available === 0) continue;
+      if (role === "series") {
+        const {columns, rows} = tagged(plot), side = 126;
+        const across = Math.max(80, Math.min(available - side - 52, 320 * columns)), height = (across * rows) / columns;
+        plot.min_border_left = side;
+        plot.min_border_right = 52;
+        plot.width = across + side + 52;
+        plot.frame_width = across;
+        plot.frame_height = height;
+        tick(plot, {width: across, height, limit: 18});
+        continue;
+      }
       const left = available < 320 ? 84 : available < 520 ? 78 : role === "grid" ? 166 : 108;
       const right = role === "side" ? 6 : 52;
       const width = Math.max(80, available - left - right);

@@ -31,6 +31,7 @@ class StoredSource(ActivationSource):
 
     def __init__(self, capture: "Capture", layers: tuple[Layer, ...], *, memory_budget: int = READ_BUDGET) -> None:
         self.name = capture.model
+        self.mode = capture.identity.mode
         self.layers = layers
         self._budget = memory_budget
         self._values = {layer.name: capture.values_of(layer.name) for layer in layers}

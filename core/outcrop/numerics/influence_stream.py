@@ -1,0 +1,181 @@
+"""How much each sample carries of the similarity inside blocks of layers, streamed over batches."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from outcrop.capture.accumulator import Accumulator
+from outcrop.errors import AnalysisError, ParameterError
+from outcrop.models.model import Layer
+from outcrop.numerics.gram_options import LayerKey
+from outcrop.numerics.hsic import LEAST_SAMPLES
+from outcrop.numerics.influence import Influence, influence_of, leave_one_out_factor
+from outcrop.numerics.kernel_grams import gaussian_gram
+from outcrop.numerics.kernels import Kernel, check_kernel
+from outcrop.numerics.products import centred_gram
+
+LAYER_LIMIT = 48
+"""Most layers of a block that are followed, evenly spread over it: memory is 4 times their square, for each sample."""
+
+
+@dataclass
+class _Followed:
+    """What is kept of one block: its layers, and what every sample carries of each of their pairs."""
+
+    keys: tuple[LayerKey, ...]
+    carried: list[NDArray[np.float64]] = field(default_factory=list)
+    factors: list[NDArray[np.float64]] = field(default_factory=list)
+    samples: list[NDArray[np.int64]] = field(default_factory=list)
+
+
+class InfluenceAccumulator(Accumulator):
+    """Accumulates what every sample carries of the mean CKA of a block's layers, or of a pair of layers.
+
+    CKA over batches is a ratio of summed HSIC1 (arXiv 2010.15327, equation 2). A sample is in one batch, and without
+    it that batch's ``n (n - 3) HSIC1`` becomes ``(n - 1) (n - 4) HSIC1`` of the others: the leave-one-out CKA
+    is exact for the batches as they were drawn. It does not know of similarity between samples of different batches.
+
+    For the batches of :class:`outcrop.numerics.GramAccumulator`, stream both in the same order. One pass. Memory: a
+    Gram matrix of n^2 float64 per followed layer, and for each sample half the square of a block's layers.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Sequence[LayerKey]],
+        *,
+        group_size: int = 256,
+        kernel: Kernel = "linear",
+        bandwidths: Mapping[LayerKey, float] | None = None,
+        layer_limit: int = LAYER_LIMIT,
+    ) -> None:
+        """Prepare for the pass.
+
+        Args:
+            blocks: Model and name of each layer of every block; two layers make a pair.
+            group_size: Samples of a batch.
+            kernel: Of all layers, see :class:`outcrop.numerics.GramAccumulator`.
+            bandwidths: Standard deviation of the ``rbf`` kernel by layer, in units of the features.
+            layer_limit: Most layers of a block that are followed, evenly spread, its first and last among them.
+
+        Raises:
+            ParameterError: A batch of fewer than 4 samples, a block of fewer than 2 layers, an unknown kernel or a
+                layer without a bandwidth.
+        """
+        check_kernel(kernel)
+        if group_size < LEAST_SAMPLES:
+            raise ParameterError(f"group_size must be at least {LEAST_SAMPLES}, which HSIC1 needs; got {group_size}.")
+        if layer_limit < 2:
+            raise ParameterError(f"layer_limit must be at least 2, a pair of layers; got {layer_limit}.")
+        for keys in blocks:
+            if len(keys) < 2:
+                raise ParameterError(f"Similarity is between layers: name at least 2 of a block; got {len(keys)}.")
+        self.group_size = group_size
+        self.kernel: Kernel = kernel
+        self._blocks = [_Followed(_spread(keys, layer_limit)) for keys in blocks]
+        self._wanted = {key for block in self._blocks for key in block.keys}
+        self._bandwidths = dict(bandwidths or {})
+        if kernel == "rbf" and (without := self._wanted - self._bandwidths.keys()):
+            model, layer = min(without)
+            raise ParameterError(f"The rbf kernel needs a bandwidth of layer {layer!r} of model {model!r}.")
+        self._exponents: dict[LayerKey, int] = {}
+        self._grams: dict[LayerKey, Tensor] = {}
+        self._samples: NDArray[np.int64] | None = None
+
+    def update(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
+        """Take the values (sample, ...) of one layer for one group; layers of no block are passed over."""
+        key = (model, layer.name)
+        if key not in self._wanted or len(sample_index) < LEAST_SAMPLES:
+            return
+        self._samples = sample_index.copy()
+        found = centred_gram(values, unit_norm=self.kernel == "cosine")
+        if self.kernel == "rbf":
+            found = gaussian_gram(found, self._bandwidths[key])
+        gram = found.gram
+        if found.trace:
+            # Every batch of a layer in one power of two, as no unit matters to the ratio but that it stays.
+            exponent = self._exponents.setdefault(key, found.exponent + math.frexp(found.trace / len(gram))[1])
+            gram = gram * math.ldexp(1.0, found.exponent - exponent)
+        self._grams[key] = _u_centred(gram)
+
+    def end_batch(self) -> None:
+        """Add what each sample of the group carries.
+
+        Raises:
+            AnalysisError: A layer of a block gave no values.
+        """
+        if self._samples is None:
+            return
+        if missing := self._wanted - self._grams.keys():
+            model, layer = min(missing)
+            raise AnalysisError(
+                f"Layer {layer!r} of model {model!r} gave no values; the influence on a block needs all of its layers."
+            )
+        for block in self._blocks:
+            rows = torch.stack([self._grams[key] for key in block.keys], dim=1)
+            first, second = np.triu_indices(len(block.keys))
+            products = (rows @ rows.mT)[:, first, second]
+            block.carried.append(np.asarray(products.cpu().numpy(), dtype=np.float64))
+            block.factors.append(np.full(len(self._samples), leave_one_out_factor(len(self._samples))))
+            block.samples.append(self._samples)
+        self._grams, self._samples = {}, None
+
+    def merge(self, other: Self) -> None:
+        """Add what another accumulator of the same settings and blocks has seen of other samples.
+
+        Raises:
+            AnalysisError: Settings or blocks differ.
+        """
+        same = (self.kernel, self.group_size, self._bandwidths) == (other.kernel, other.group_size, other._bandwidths)
+        if not same or [block.keys for block in self._blocks] != [block.keys for block in other._blocks]:
+            raise AnalysisError("Only accumulators of the same blocks and settings can be merged; theirs differ.")
+        steps = {key: theirs - self._exponents.setdefault(key, theirs) for key, theirs in other._exponents.items()}
+        for mine, theirs in zip(self._blocks, other._blocks, strict=True):
+            first, second = np.triu_indices(len(mine.keys))
+            shift = np.array([steps.get(key, 0) for key in mine.keys])
+            mine.carried += [np.ldexp(part, shift[first] + shift[second]) for part in theirs.carried]
+            mine.factors += theirs.factors
+            mine.samples += theirs.samples
+
+    def followed(self) -> tuple[tuple[LayerKey, ...], ...]:
+        """Return the layers of every block that are followed: all, or as many as the limit allows."""
+        return tuple(block.keys for block in self._blocks)
+
+    def finish(self) -> tuple[Influence, ...]:
+        """Return the influence on each block.
+
+        Raises:
+            AnalysisError: No group had the 4 samples that HSIC1 needs.
+        """
+        if not all(block.carried for block in self._blocks):
+            raise AnalysisError(f"Influence needs at least {LEAST_SAMPLES} samples in a batch. Give more data.")
+        return tuple(
+            influence_of(
+                np.concatenate(block.carried),
+                np.concatenate(block.factors),
+                layers=len(block.keys),
+                samples=np.concatenate(block.samples),
+            )
+            for block in self._blocks
+        )
+
+
+def _spread(keys: Sequence[LayerKey], limit: int) -> tuple[LayerKey, ...]:
+    places = np.linspace(0, len(keys) - 1, min(limit, len(keys))).round().astype(int)
+    return tuple(keys[place] for place in places.tolist())
+
+
+def _u_centred(gram: Tensor) -> Tensor:
+    """Return the U-centred matrix of a kernel matrix, see :func:`outcrop.numerics.u_centre`."""
+    samples = len(gram)
+    gram = gram.clone().fill_diagonal_(0.0)
+    means = gram.sum(dim=1) / (samples - 2)
+    means -= means.sum() / (2 * (samples - 1))
+    gram -= means.unsqueeze(1)
+    gram -= means
+    return gram.fill_diagonal_(0.0)

@@ -1,0 +1,113 @@
+"""Which layers come with which samples, the same for every group: what an accumulator of all layers checks."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from outcrop.errors import AnalysisError
+from outcrop.models.model import Layer
+from outcrop.numerics.gram_options import LayerKey
+
+
+class LayerRows:
+    """Numbers layers as they come, and refuses groups that lack some, repeat some or mix samples.
+
+    Attributes:
+        layers: (model, layer) of every row.
+        group: Rows of the present group, in the order in which they came.
+        samples: Positions in the data of the present group's samples; None between groups.
+    """
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[str, Layer]] = []
+        self.group: list[int] = []
+        self.samples: NDArray[np.int64] | None = None
+        self._rows: dict[LayerKey, int] = {}
+        self._present: set[int] = set()
+        self._complete = False
+        self._checked: NDArray[np.int64] | None = None
+
+    def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> int:
+        """Return the row of a layer that comes with values of samples.
+
+        Raises:
+            AnalysisError: Values and samples do not fit each other, or the layers change from group to group.
+        """
+        self._check_samples(model, layer, sample_index, values)
+        key = (model, layer.name)
+        row = self._rows.get(key)
+        if row is None:
+            if self._complete:
+                raise AnalysisError(
+                    f"Layer {layer.name!r} of model {model!r} gave no values for earlier samples and does now; "
+                    "CKA needs every layer for every sample."
+                )
+            row = self._rows[key] = len(self.layers)
+            self.layers.append((model, layer))
+        elif row in self._present:
+            raise AnalysisError(f"Layer {layer.name!r} of model {model!r} came twice for the same samples.")
+        self.group.append(row)
+        self._present.add(row)
+        return row
+
+    def end_group(self) -> None:
+        """Be ready for the next group.
+
+        Raises:
+            AnalysisError: A layer that earlier groups had is missing.
+        """
+        missing = set(range(len(self.layers))) - self._present
+        if missing:
+            model, layer = self.layers[min(missing)]
+            raise AnalysisError(
+                f"Layer {layer.name!r} of model {model!r} gave values for earlier samples and none for the last group; "
+                "CKA needs every layer for every sample."
+            )
+        self.group, self._present = [], set()
+        self.samples = self._checked = None
+        self._complete = True
+
+    def merge(self, other: Self) -> NDArray[np.int64]:
+        """Return the other's rows in the order of ours, which are theirs where there are none yet.
+
+        Raises:
+            AnalysisError: Layers differ.
+        """
+        if not self.layers:
+            self._rows, self.layers = dict(other._rows), list(other.layers)
+        if self._rows.keys() != other._rows.keys():
+            model, name = min(self._rows.keys() ^ other._rows.keys())
+            raise AnalysisError(
+                "Only accumulators of the same layers can be merged; "
+                f"one of them lacks layer {name!r} of model {model!r}."
+            )
+        self._complete = True
+        return np.asarray([other._rows[key] for key in self._rows])
+
+    def topological(self) -> NDArray[np.int64]:
+        """Return all rows, one model after the other, layers in topological order."""
+        models = list(dict.fromkeys(model for model, _ in self.layers))
+        return np.asarray(
+            sorted(
+                range(len(self.layers)),
+                key=lambda row: (models.index(self.layers[row][0]), self.layers[row][1].index),
+            )
+        )
+
+    def _check_samples(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
+        if values.ndim == 0 or len(values) != len(sample_index):
+            rows = "a single number" if values.ndim == 0 else f"{len(values)} rows"
+            raise AnalysisError(
+                f"Layer {layer.name!r} of model {model!r} gives {rows} for {len(sample_index)} samples; "
+                "its first dimension must be the sample."
+            )
+        if self.samples is None:
+            self.samples = sample_index.copy()
+        elif sample_index is not self._checked and not np.array_equal(sample_index, self.samples):
+            raise AnalysisError(
+                f"Layer {layer.name!r} of model {model!r} comes with other samples than the layers before it; "
+                "CKA compares representations of the same samples."
+            )
+        self._checked = sample_index
