@@ -79,7 +79,7 @@ def blocks_dataset(evaluations: Sequence[Evaluation]) -> xr.Dataset:
         "last_depth": ("block", whole_array(layer.index for layer in last)),
         "layer_count": ("block", whole_array(evidence.interval.length for _, evidence, _ in found)),
     }
-    for name in (*MEASURES, "pc_support", "pc_support_outside", "pc_alignment", "similarity_without_pc"):
+    for name in (*MEASURES, "pc_support_outside", "pc_alignment", "similarity_without_pc"):
         values = np.array([getattr(evidence, name) for _, evidence, _ in found], dtype=np.float64)
         variables[_NAMES.get(name, name)] = ("block", values)
     for name in MEASURES:

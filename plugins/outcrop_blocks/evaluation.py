@@ -13,9 +13,10 @@ from outcrop.numerics import (
     BlockEvidence,
     GramStatistics,
     Interval,
-    bootstrap_similarity,
+    bootstrap_counts,
     removal_effect,
     similar_intervals,
+    similarity_ratio,
     square_of,
     weigh_blocks,
 )
@@ -26,7 +27,7 @@ LEAST_GROUPS = 8
 SCORE_REPLICATES = 200
 """Replicates that are searched for blocks anew, which takes milliseconds where a mean takes microseconds."""
 
-MEASURES = ("score", "similarity", "contrast", "contrast_without_pc", "removal_effect")
+MEASURES = ("score", "similarity", "contrast", "contrast_without_pc", "pc_support", "removal_effect")
 """What bootstrap intervals are given for."""
 
 _SEARCHED = ("score", "removal_effect")
@@ -121,6 +122,8 @@ def _evaluate_model(
         or statistics.pc_alignment is None
         or statistics.similarity_without_pc1 is None
         or statistics.groups_without_pc1 is None
+        or statistics.groups_pc_share is None
+        or statistics.groups_pc_samples is None
     ):
         raise ValueError("Blocks are weighed with principal components; accumulate with principal_component=True.")
     square = np.ix_(rows, rows)
@@ -130,21 +133,50 @@ def _evaluate_model(
         pc_alignment=statistics.pc_alignment[square],
         similarity_without_pc=statistics.similarity_without_pc1[square],
     )
-    bounds = _bounds(
-        evidence,
+    groups = _Groups(
         statistics.groups[:, rows][:, :, rows],
         statistics.groups_without_pc1[:, rows][:, :, rows],
-        replicates=replicates,
-        confidence=confidence,
-        rng=rng,
+        statistics.groups_pc_share[:, rows],
+        statistics.groups_pc_samples[:, rows],
     )
+    bounds = _bounds(evidence, groups, replicates=replicates, confidence=confidence, rng=rng)
     return Evaluation(model, kind, tuple(own[row] for row in rows), tuple(evidence), bounds)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What other batches would have given: similarity, the same without the component, and its shares."""
+
+    similarity: NDArray[np.float64]
+    without: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Sums of the same groups of batches, of one model's layers; see :class:`outcrop.numerics.GramStatistics`."""
+
+    hsic: NDArray[np.float64]
+    hsic_without: NDArray[np.float64]
+    share: NDArray[np.float64]
+    samples: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.hsic)
+
+    def drawn(self, counts: NDArray[np.int64]) -> _Drawn:
+        """Return what the groups give where each is taken so many times."""
+        samples = counts @ self.samples
+        return _Drawn(
+            similarity_ratio(np.tensordot(counts, self.hsic, axes=1)),
+            similarity_ratio(np.tensordot(counts, self.hsic_without, axes=1)),
+            (counts @ self.share) / np.where(samples > 0, samples, np.nan),
+        )
 
 
 def _bounds(
     evidence: Sequence[BlockEvidence],
-    groups: NDArray[np.float64],
-    groups_without: NDArray[np.float64],
+    groups: _Groups,
     *,
     replicates: int,
     confidence: float,
@@ -154,17 +186,10 @@ def _bounds(
     unknown = (float("nan"), float("nan"))
     if not evidence or not replicates or len(groups) < LEAST_GROUPS:
         return tuple(dict.fromkeys(MEASURES, unknown) for _ in evidence)
-    # What removal does is told by both maps of the same batches: two generators in one state draw them twice.
-    seed = int(rng.integers(2**63))
-    pairs = zip(
-        bootstrap_similarity(groups, replicates=replicates, rng=np.random.default_rng(seed)),
-        bootstrap_similarity(groups_without, replicates=replicates, rng=np.random.default_rng(seed)),
-        strict=True,
-    )
     drawn = np.stack(
         [
-            _measure(similarity, without, evidence, search=index < SCORE_REPLICATES)
-            for index, (similarity, without) in enumerate(pairs)
+            _measure(groups.drawn(counts), evidence, search=index < SCORE_REPLICATES)
+            for index, counts in enumerate(bootstrap_counts(len(groups), replicates=replicates, rng=rng))
         ]
     )
     tail = (1 - confidence) / 2
@@ -180,25 +205,25 @@ def _bounds(
     return tuple(bounds)
 
 
-def _measure(
-    similarity: NDArray[np.float64],
-    without: NDArray[np.float64],
-    evidence: Iterable[BlockEvidence],
-    *,
-    search: bool,
-) -> NDArray[np.float64]:
-    """Return (interval, measure): what each interval would measure on the maps of other batches.
+def _measure(drawn: _Drawn, evidence: Iterable[BlockEvidence], *, search: bool) -> NDArray[np.float64]:
+    """Return (interval, measure): what each interval would measure on other batches.
 
     The score is that of the interval found again where it lies; both that and the effect of removal ask for a search.
     """
-    again = similar_intervals(similarity) if search else None
+    again = similar_intervals(drawn.similarity) if search else None
     rows = []
     for found in evidence:
         interval = found.interval
-        effect = removal_effect(interval, without) if search else np.nan
-        inside, contrast = square_of(similarity, interval)
-        _, contrast_without = square_of(without, interval)
-        rows.append([_score_again(interval, again, len(similarity)), inside, contrast, contrast_without, effect])
+        inside, contrast = square_of(drawn.similarity, interval)
+        measured = {
+            "score": _score_again(interval, again, len(drawn.similarity)),
+            "similarity": inside,
+            "contrast": contrast,
+            "contrast_without_pc": square_of(drawn.without, interval)[1],
+            "pc_support": float(drawn.share[interval.start : interval.stop].mean()),
+            "removal_effect": removal_effect(interval, drawn.without) if search else float("nan"),
+        }
+        rows.append([measured[name] for name in MEASURES])
     return np.array(rows)
 
 

@@ -471,7 +471,7 @@ def test_annotating_keeps_what_the_producer_wrote() -> None:
 def test_intervals_are_named_by_no_confidence_but_the_one_stated() -> None:
     kind = KINDS["blocks"]
     ends = [one.long_name for one in kind.variables if one.name.endswith(("_low", "_high"))]
-    assert len(ends) == 10
+    assert len(ends) == 12
     assert all("end of the bootstrap interval of" in name for name in ends)
     assert not [one.long_name for one in kind.variables if "95" in one.long_name]
     kind.validate(blocks().assign_attrs(confidence=0.8))

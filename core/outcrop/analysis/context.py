@@ -71,12 +71,15 @@ class Context:
                 estimators over groups assume samples drawn without replacement from all of it.
 
         Raises:
-            AnalysisError: There is no such model.
+            AnalysisError: There is no such model, or none is named, or one twice.
         """
         chosen = list(self.models) if models is None else list(models)
         unknown = [name for name in chosen if name not in self.models]
         if unknown:
             raise AnalysisError(f"There is no model {unknown[0]!r} to stream; the run is of {', '.join(self.models)}.")
+        if not chosen or len(set(chosen)) < len(chosen):
+            named = ", ".join(map(repr, chosen)) or "none"
+            raise AnalysisError(f"The models to stream are {named}; name one or more of them, and each once.")
         by_name = {source.name: source for source in self._sources}
         stream(
             [by_name[name] for name in chosen],

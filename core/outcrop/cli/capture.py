@@ -74,7 +74,10 @@ def command(
     chosen = [
         (model, layers if reduction is None else tuple(map(reduction.reduced, layers))) for model, layers in selected
     ]
-    stored = sum(stored_bytes(location, model, layers, data, reduction=description) for model, layers in chosen)
+    stored = sum(
+        stored_bytes(location, model, layers, data, batch_size=batch_size, reduction=description)
+        for model, layers in chosen
+    )
     check_space(location, [layer for _, layers in chosen for layer in layers], len(data), stored=stored)
     study = outcrop.open(location, mode="a", progress=progress)
     rows: list[dict[str, Any]] = []

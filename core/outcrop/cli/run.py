@@ -102,7 +102,7 @@ def _keep(
     sizes = [capture_bytes(layers, len(data)) for _, layers in chosen]
     if keep == "never" or (keep == "auto" and not fits_automatically(study.location, sizes)):
         return f"Activations: {size_text(sum(sizes))}, streamed and not kept (--keep-activations always keeps them)"
-    stored = sum(stored_bytes(study.location, model, layers, data) for model, layers in chosen)
+    stored = sum(stored_bytes(study.location, model, layers, data, batch_size=batch_size) for model, layers in chosen)
     check_space(study.location, [layer for _, layers in chosen for layer in layers], len(data), stored=stored)
     for model, _ in chosen:
         study.capture(model, data, layers=selection, batch_size=batch_size)

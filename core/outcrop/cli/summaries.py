@@ -18,9 +18,9 @@ _BLOCK_COLUMNS = {
     "score": "score",
     "similarity": "mean CKA",
     "contrast": "contrast",
+    "contrast_without_pc1": "without PC1",
     "pc_support": "PC1 inside",
     "pc_support_outside": "PC1 outside",
-    "removal_effect": "removal",
     "is_block": "block",
 }
 
@@ -62,8 +62,10 @@ def _show_blocks(blocks: "xr.Dataset") -> None:
     ]
     show_table(verdicts, {"model": "model", "verdict": "verdict", "layers": "layers evaluated"})
     if blocks.sizes["block"]:
-        columns = {key: blocks[key].values.tolist() for key in _BLOCK_COLUMNS}
+        # What version 1.0 of the kind lacked is not in the results of every plugin.
+        shown = {key: heading for key, heading in _BLOCK_COLUMNS.items() if key in blocks}
+        columns = {key: blocks[key].values.tolist() for key in shown}
         rows = [{key: column[index] for key, column in columns.items()} for index in range(blocks.sizes["block"])]
         click.echo("")
-        show_table(rows, _BLOCK_COLUMNS, title="Intervals of similar layers")
+        show_table(rows, shown, title="Intervals of similar layers")
     click.echo("")

@@ -36,6 +36,28 @@ def batch_norm_layers(network: "nn.Module") -> "list[tuple[str, nn.Module]]":
     return [(path, module) for path, module in network.named_modules() if isinstance(module, _BatchNorm)]
 
 
+def check_changeable(network: "nn.Module", name: str) -> None:
+    """Check that a network has batch norm, and none that cannot be changed.
+
+    Args:
+        network: To be run with the statistics of the batch.
+        name: Of the model.
+
+    Raises:
+        ModelLoadError: It has none, or some is compiled into TorchScript.
+    """
+    from torch.jit import ScriptModule
+
+    for path, module in network.named_modules():
+        if isinstance(module, ScriptModule) and module.original_name.startswith("BatchNorm"):
+            raise ModelLoadError(
+                f"Batch norm {path!r} of model {name!r} is TorchScript, whose mode is fixed; leave batch_norm=batch "
+                "out, or give the torch.nn.Module that it was made from."
+            )
+    if not batch_norm_layers(network):
+        raise ModelLoadError(f"Model {name!r} has no batch norm to change; leave batch_norm=batch out.")
+
+
 @contextmanager
 def batch_statistics(network: "nn.Module", name: str) -> Iterator[None]:
     """Let every batch norm of a network normalise with the mean and the (biased) variance of the batch at hand.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from outcrop.errors import InputError, ModelLoadError
-from outcrop.models.batch_norm import BatchNorm, batch_norm_layers, check_batch_norm
+from outcrop.models.batch_norm import BatchNorm, check_batch_norm, check_changeable
 from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
 from outcrop.models.torch_fingerprint import Attribute, fingerprint_network, watch_writing
 from outcrop.models.torch_inputs import assumed_preprocessing, derive_input, state_input
@@ -73,14 +73,14 @@ class TorchModel(Model):
             )
         self.network: nn.Module = network
         self.name = name or type(network).__name__
-        self.source = source or f"python:{type(network).__module__}:{type(network).__qualname__}"
+        self.mode = check_batch_norm(batch_norm, self.name)
+        self.source = source or _reference(network, self.mode)
         self.classes = tuple(classes) if classes is not None else None
         self._keywords = keywords
         self._attention_maps = attention_maps
         self._written: set[Attribute] = set()
-        self.mode = check_batch_norm(batch_norm, self.name)
-        if self.mode == "batch" and not batch_norm_layers(network):
-            raise ModelLoadError(f"Model {self.name!r} has no batch norm to change; leave batch_norm=batch out.")
+        if self.mode == "batch":
+            check_changeable(network, self.name)
         if device is not None:
             self._move(device)
         if inputs is not None:
@@ -191,3 +191,9 @@ class TorchModel(Model):
     def _found(self) -> Found:
         with watch_writing(self.network, self._written):
             return replace(self._watched, batch_norm="evaluation").find(attention_maps=self._attention_maps)
+
+
+def _reference(network: nn.Module, mode: BatchNorm) -> str:
+    """Return what tells where a network that was given as an object is from, and how it runs."""
+    made = f"python:{type(network).__module__}:{type(network).__qualname__}"
+    return made if mode == "evaluation" else f"{made}?batch_norm={mode}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from outcrop.numerics.neighbours import mutual_neighbours
     from outcrop.numerics.principal import leading_component
     from outcrop.numerics.procrustes import procrustes_distance
-    from outcrop.numerics.ratio import bootstrap_similarity, jackknife_error, similarity_ratio
+    from outcrop.numerics.ratio import bootstrap_counts, bootstrap_similarity, jackknife_error, similarity_ratio
     from outcrop.numerics.series import SeriesAccumulator
     from outcrop.numerics.series_totals import SeriesStatistics
 
@@ -48,6 +48,7 @@ __all__ = [
     "SeriesAccumulator",
     "SeriesStatistics",
     "biased_hsic",
+    "bootstrap_counts",
     "bootstrap_similarity",
     "canonical_correlation",
     "cka",
@@ -86,6 +87,7 @@ _MODULES = {
     "SeriesAccumulator": "series",
     "SeriesStatistics": "series_totals",
     "biased_hsic": "hsic",
+    "bootstrap_counts": "ratio",
     "bootstrap_similarity": "ratio",
     "canonical_correlation": "canonical",
     "cka": "alignment",

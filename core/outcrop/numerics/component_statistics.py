@@ -53,11 +53,13 @@ class ComponentStatistics:
     feature_count: Int[np.ndarray, " layer"]
 
     def projections_by_layer(self) -> Mapping[tuple[str, str], NDArray[np.float64]]:
-        """Return the projections by model and layer name, zeros where a layer has no component to remove."""
-        return {
-            (model, layer.name): np.where(flag, 0.0, row)
-            for (model, layer), row, flag in zip(self.layers, self.projections, self.degenerate, strict=True)
-        }
+        """Return the projections by model and layer name, each in the place of its sample's position in the data.
+
+        Zeros where a layer has no component to remove; NaN for samples that were not among those decomposed.
+        """
+        placed = np.full((len(self.layers), int(self.sample_index.max()) + 1), np.nan)
+        placed[:, self.sample_index] = np.where(self.degenerate[:, None], 0.0, self.projections)
+        return {(model, layer.name): row for (model, layer), row in zip(self.layers, placed, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def real(values: Tensor) -> Tensor:
     """Return values detached, as float32 or float64: what holds every one of them."""
     values = values.detach()
     if values.is_complex():
-        values = torch.view_as_real(values)
+        values = torch.view_as_real(values.resolve_conj())
     if values.dtype in (torch.float32, torch.float64):
         return values
     # float32 holds every half-precision value and every 8 or 16 bit integer, not every longer one.

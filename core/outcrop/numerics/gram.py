@@ -149,7 +149,7 @@ class GramAccumulator(Accumulator):
         assert self._totals is not None
         found = self._kernels.gram(row, values)
         samples = len(sample_index)
-        scale = self._totals.note(row, found, samples)
+        scale = self._totals.notes.note(row, found, samples)
         if self._packed is None or self._packed.samples != samples:
             self._packed = PackedGrams(samples, found.gram.device, component=self._component)
         position = self._packed.add(
@@ -168,9 +168,9 @@ class GramAccumulator(Accumulator):
         taken = self._taken[earlier]
         if self._component == "given" or not self._kernels.agree(row, earlier, first=not self._batches):
             return False
-        if not self._totals.share_unit(row, earlier):
+        if not self._totals.notes.share_unit(row, earlier):
             return False
-        self._totals.note(row, taken.found, self._packed.samples)
+        self._totals.notes.note(row, taken.found, self._packed.samples)
         self._packed.repeat(taken.position)
         self._taken[row] = taken
         return True
@@ -195,7 +195,7 @@ class GramAccumulator(Accumulator):
             )
         if not scale:
             return None
-        return torch.from_numpy(self._totals.in_units(row, np.asarray(values, dtype=np.float64)[sample_index]))
+        return torch.from_numpy(self._totals.notes.in_units(row, np.asarray(values, dtype=np.float64)[sample_index]))
 
     def end_batch(self) -> None:
         """Add the group to the sums.
@@ -278,4 +278,5 @@ class GramAccumulator(Accumulator):
 
     def _group_limit(self) -> int:
         """Return the most groups to keep: of 576 layers, forty take 106 MB; of thousands, fewer are kept."""
-        return max(10, min(self.group_limit, (1 << 28) // (8 * len(self._rows.layers) ** 2)))
+        fitting = (1 << 28) // (8 * len(self._rows.layers) ** 2)
+        return max(2, min(self.group_limit, max(10, fitting)))

@@ -120,6 +120,9 @@ class GramStatistics:
         groups: Summed HSIC1, times n (n - 3), of each group of batches of the first pass, for the bootstrap.
         groups_without_pc1: The same of what is left without the first principal component, of the same batches, for
             the bootstrap of what its removal does; None as above.
+        groups_pc_share: Summed ``pc_share`` times samples of the same groups of batches, for the bootstrap of the
+            share: divided by ``groups_pc_samples``, each group's mean; None as above.
+        groups_pc_samples: Samples of each group's batches in which the layer has variance; None as above.
         kernel: Of all layers: ``linear``, ``rbf`` or ``cosine``.
         bandwidths: Standard deviation of the ``rbf`` kernel, in units of the features; NaN for the other kernels.
         component_scope: Whether the component that is removed is each batch's own, or one of all samples.
@@ -139,6 +142,8 @@ class GramStatistics:
     feature_count: Int[np.ndarray, " layer"]
     groups: Float[np.ndarray, "group layer layer"]
     groups_without_pc1: Float[np.ndarray, "group layer layer"] | None
+    groups_pc_share: Float[np.ndarray, "group layer"] | None
+    groups_pc_samples: Float[np.ndarray, "group layer"] | None
     kernel: Kernel
     bandwidths: Float[np.ndarray, " layer"]
     component_scope: ComponentScope

@@ -18,6 +18,7 @@ from outcrop.numerics.hsic import LEAST_SAMPLES
 from outcrop.numerics.influence import Influence, influence_of, leave_one_out_factor
 from outcrop.numerics.kernel_grams import gaussian_gram
 from outcrop.numerics.kernels import Kernel, check_kernel
+from outcrop.numerics.packed import u_centring_means
 from outcrop.numerics.products import centred_gram
 
 LAYER_LIMIT = 48
@@ -40,6 +41,8 @@ class InfluenceAccumulator(Accumulator):
     CKA over batches is a ratio of summed HSIC1 (arXiv 2010.15327, equation 2). A sample is in one batch, and without
     it that batch's ``n (n - 3) HSIC1`` becomes ``(n - 1) (n - 4) HSIC1`` of the others: the leave-one-out CKA
     is exact for the batches as they were drawn. It does not know of similarity between samples of different batches.
+
+    A block with a layer whose values are not all finite has no influence to tell: all of it is NaN.
 
     For the batches of :class:`outcrop.numerics.GramAccumulator`, stream both in the same order. One pass. Memory: a
     Gram matrix of n^2 float64 per followed layer, and for each sample half the square of a block's layers.
@@ -97,7 +100,10 @@ class InfluenceAccumulator(Accumulator):
         if self.kernel == "rbf":
             found = gaussian_gram(found, self._bandwidths[key])
         gram = found.gram
-        if found.trace:
+        if found.non_finite:
+            # A batch of which nothing is known must not pass for one without structure.
+            gram = torch.full_like(gram, math.nan)
+        elif found.trace:
             # Every batch of a layer in one power of two, as no unit matters to the ratio but that it stays.
             exponent = self._exponents.setdefault(key, found.exponent + math.frexp(found.trace / len(gram))[1])
             gram = gram * math.ldexp(1.0, found.exponent - exponent)
@@ -171,11 +177,6 @@ def _spread(keys: Sequence[LayerKey], limit: int) -> tuple[LayerKey, ...]:
 
 
 def _u_centred(gram: Tensor) -> Tensor:
-    """Return the U-centred matrix of a kernel matrix, see :func:`outcrop.numerics.u_centre`."""
-    samples = len(gram)
-    gram = gram.clone().fill_diagonal_(0.0)
-    means = gram.sum(dim=1) / (samples - 2)
-    means -= means.sum() / (2 * (samples - 1))
-    gram -= means.unsqueeze(1)
-    gram -= means
-    return gram.fill_diagonal_(0.0)
+    """Return the U-centred matrix of a double-centred one, see :func:`outcrop.numerics.u_centre`."""
+    means = u_centring_means(gram.diagonal())
+    return (gram - means.unsqueeze(1) - means).fill_diagonal_(0.0)

@@ -130,8 +130,7 @@ class PackedGrams:
         component = self._components(grams, diagonal.sum(-1))
         row_means = torch.stack(self._row_means)
         self._row_means, self._given = [], []
-        # Rows of a double-centred matrix sum to zero, so without the diagonal they sum to minus its entries.
-        means = _u_means(diagonal)
+        means = u_centring_means(diagonal)
         self._effects.append(means + row_means)
         self._subtract_sums(grams, means)
         self._pack(grams, self._chunks)
@@ -140,7 +139,7 @@ class PackedGrams:
             # U-centring is linear: what the first component contributed is taken from the U-centred matrix.
             weighted = (values[:, None] * vectors).unsqueeze(2)
             grams.baddbmm_(weighted, vectors.unsqueeze(1), alpha=-1.0)
-            removed = -values[:, None] * _u_means(vectors.square())
+            removed = -values[:, None] * u_centring_means(vectors.square())
             self._effects_without.append(means + removed + row_means)
             self._subtract_sums(grams, removed)
             self._pack(grams, self._chunks_without)
@@ -193,8 +192,11 @@ def _regressed(
     return without_inputs(hsic, cross, between, slopes)
 
 
-def _u_means(diagonal: Tensor) -> Tensor:
-    """Return the ``m_i`` of U-centring for double-centred matrices of the given diagonals."""
+def u_centring_means(diagonal: Float[Tensor, "*layer sample"]) -> Float[Tensor, "*layer sample"]:
+    """Return the ``m_i`` that U-centring takes off (:func:`outcrop.numerics.u_centre`), of double-centred matrices.
+
+    Their rows sum to zero, so without the diagonal they sum to minus its entries.
+    """
     samples = diagonal.shape[-1]
     means = -diagonal / (samples - 2)
     return means - means.sum(-1, keepdim=True) / (2 * (samples - 1))

@@ -145,7 +145,7 @@ def flatten_samples(values: Float[Tensor, "sample ..."]) -> Float[Tensor, "sampl
     """
     values = values.detach()
     if values.is_complex():
-        values = torch.view_as_real(values)
+        values = torch.view_as_real(values.resolve_conj())
     if values.dtype not in (torch.float32, torch.float64):
         # float32 holds every half-precision value and every 8 or 16 bit integer, not every longer one.
         wide = values.dtype in (torch.int32, torch.int64)

@@ -69,17 +69,21 @@ def _same_memory(seen: _Seen, values: Tensor) -> bool:
         and values.untyped_storage()._cdata == seen.values.untyped_storage()._cdata
         and values.storage_offset() == seen.values.storage_offset()
         and values._version == seen.version
-        and (values.stride() == seen.values.stride() or (values.is_contiguous() and seen.values.is_contiguous()))
+        and (_same_layout(values, seen.values) or (values.is_contiguous() and seen.values.is_contiguous()))
         and torch.equal(_probe(values), seen.probe)
     )
+
+
+def _same_layout(values: Tensor, other: Tensor) -> bool:
+    # Strides alone do not tell: two slices of one tensor share them, and may have equally many values.
+    return values.shape == other.shape and values.stride() == other.stride()
 
 
 def _same_values(seen: _Seen, values: Tensor) -> bool:
     return (
         values.dtype == seen.values.dtype
         and values.device == seen.values.device
-        and values.shape == seen.values.shape
-        and values.stride() == seen.values.stride()
+        and _same_layout(values, seen.values)
         and values.numel() > 0
         and seen.values._version == seen.version
         and torch.equal(_probe(values), seen.probe)

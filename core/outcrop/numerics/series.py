@@ -13,7 +13,7 @@ from outcrop.capture.accumulator import Accumulator
 from outcrop.errors import AnalysisError, ParameterError
 from outcrop.models.model import Layer
 from outcrop.numerics.hsic import LEAST_SAMPLES
-from outcrop.numerics.packed import CHUNK
+from outcrop.numerics.packed import CHUNK, u_centring_means
 from outcrop.numerics.principal import leading_component
 from outcrop.numerics.products import centred_gram, symmetric_product
 from outcrop.numerics.series_totals import SeriesStatistics, SeriesTotals
@@ -233,9 +233,7 @@ class _Packed:
         diagonal = grams.diagonal(dim1=1, dim2=2)
         trace = diagonal.sum(-1)
         self.shares[rows] = largest / torch.where(trace > 0, trace, float("nan"))
-        # Rows of a double-centred matrix sum to zero, so without the diagonal they sum to minus its entries.
-        means = -diagonal / (self.samples - 2)
-        means = means - means.sum(-1, keepdim=True) / (2 * (self.samples - 1))
+        means = u_centring_means(diagonal)
         grams -= means.unsqueeze(1)
         grams -= means.unsqueeze(2)
         torch.index_select(grams.reshape(len(grams), -1), 1, self._upper, out=self._rows[rows])

@@ -72,8 +72,12 @@ def _tracker_call(recorded: Mapping[str, Any]) -> str:
     names = [str(model.get("name", "")) for model in recorded.get("models", ())]
     options = {"layers": recorded.get("selection") or None, "name": names[0] if names else None, "study": "study.zarr"}
     options |= {name: asked.get(name) for name in ("batch_size", "mode", "compare")}
+    network = "network"
+    if options["mode"] == "batch":  # which is the model's own, and no option of the tracker
+        network = f"outcrop.load_model(network, name={options['name']!r}, batch_norm='batch')"
+        options |= {"name": None, "mode": None}
     given = ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
-    return f"tracker = outcrop.Tracker(network, images, {given})\ntracker(step)  # in the training loop"
+    return f"tracker = outcrop.Tracker({network}, images, {given})\ntracker(step)  # in the training loop"
 
 
 def _model_option(name: str, source: str) -> str:

@@ -65,11 +65,14 @@ def _rules(dataset: "xr.Dataset") -> str:
     known = "score_low" in dataset and np.isfinite(dataset["score_low"].values).any()
     lines = f"Second lines: {100 * confidence:g} % bootstrap intervals. " if known else ""
     left = f"leaves at most {percent(asked.removal_share)} of its length similar"
+    alone = f" (of at least {percent(asked.support_share)} where there is nothing outside to compare with)"
     if "contrast_without_pc1" in dataset:
+        alone = ""
         left = (
             f"leaves at most {percent(asked.removal_share)} of its contrast, the mean CKA inside less that between "
             "inside and outside. The removal effect, the share of all layers that are no longer similar without the "
-            "component, is no part of the rule: neighbours may stay similar where the square is gone"
+            "component, is no part of the rule: neighbours may stay similar where the square is gone. Where nothing is "
+            "outside, there is no contrast, and no block"
         )
     return (
         f"Similar layers: an interval of at least {asked.minimum_layers} layers and {percent(asked.minimum_share)} of "
@@ -77,8 +80,8 @@ def _rules(dataset: "xr.Dataset") -> str:
         f"{percent(asked.quantile)} of the pairs, and no layer's own mean, lie below "
         f"{asked.similarity - asked.slack:.2f}. "
         "It is called a block where, besides, the first principal component (PC1) has a mean share of variance inside "
-        f"of at least {asked.support_ratio:g} times that outside (of at least {percent(asked.support_share)} where "
-        f"there is nothing outside to compare with), and where removing that component from every layer {left}. "
+        f"of at least {asked.support_ratio:g} times that outside{alone}, and where removing that component from every "
+        f"layer {left}. "
         f"{lines}A dash stands for what is not defined or not known."
     )
 

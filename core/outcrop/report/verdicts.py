@@ -133,8 +133,7 @@ def _found(row: dict[str, Any], evaluated: int, kind: str, thresholds: BlockThre
         similar += f", {abs(contrast):.2f} {'above' if contrast >= 0 else 'below'} that with the other layers"
     if row["is_block"]:
         return (
-            f"A block of {extent} (score {score:.2f}): {similar}; {share}; removing it dissolves the block"
-            f"{_left(row, ': without it, the layers stand out by {}')}."
+            f"A block of {extent} (score {score:.2f}): {similar}; {share}; removing it dissolves the block{_left(row)}."
         )
     is_none = "not known to be a block" if hangs_on_empty_layers(row) and row["supported"] else "not a block"
     return f"{extent} are similar but {is_none}: {similar}; {share}{_removal(row)}."
@@ -144,7 +143,8 @@ def _removal(row: dict[str, Any]) -> str:
     """Return what removing the component does to an interval that is not called a block."""
     joint = "; but" if row["supported"] else ", and"
     if row["dissolved"]:
-        return ", though removing it dissolves the similarity" + _left(row, ": without it, the layers stand out by {}")
+        dissolves = "the similarity" if "contrast_without_pc1" not in row else "what sets them apart"
+        return f", though removing it dissolves {dissolves}{_left(row)}"
     if hangs_on_empty_layers(row):
         return "; whether removing it dissolves the similarity is unknown, as nothing is left of some layers without it"
     if "contrast_without_pc1" not in row:
@@ -153,17 +153,22 @@ def _removal(row: dict[str, Any]) -> str:
         return f"{joint} with nothing outside to stand out from, they cannot be told from a network of similar layers"
     if row["contrast"] <= 0:
         return f"{joint} they do not stand out from the other layers"
-    return joint + _left(row, " without it they still stand out by {}")
+    return f"{joint} without it they still stand out by {float(row['contrast_without_pc1']):.2f}"
 
 
-def _left(row: dict[str, Any], text: str) -> str:
-    """Return a text with the contrast that is left without the component; nothing where that is not recorded."""
+def _left(row: dict[str, Any]) -> str:
+    """Return what sets layers apart without the component that dissolves it; nothing where that is not recorded."""
     left = float(row.get("contrast_without_pc1", np.nan))
-    return text.format(f"{left:.2f}") if np.isfinite(left) else ""
+    if not np.isfinite(left):
+        return ""
+    # What is less than can be written counts as nothing.
+    return f": without it, the layers stand out {f'by {left:.2f}' if left >= 0.005 else 'no more'}"
 
 
 def hangs_on_empty_layers(row: dict[str, Any]) -> bool:
     """Return whether layers of which nothing is left without the component leave open whether an interval dissolves."""
+    if row["dissolved"]:
+        return False
     if "contrast_without_pc1" not in row:
         # Of results that judged by the similarity inside alone.
         return not np.isfinite(float(row["removal_effect"]))

@@ -45,19 +45,15 @@ def find_subjects(
         AnalysisError: No model, two of one name, a live model without data, or different data.
         ModelNotFoundError: The study holds nothing of a named model.
     """
-    names = [model if isinstance(model, str) else model.name for model in models]
-    if not names:
+    if not models:
         raise AnalysisError("No model was given; give at least one.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise AnalysisError(
-            f"Two models are called {', '.join(map(repr, repeated))}; give one another name: "
-            "load_model(..., name='other'), or --model other=REFERENCE."
-        )
+    _refuse_repeated([model if isinstance(model, str) else model.name for model in models])
     subjects = [
         _stored(study, model, data, layers) if isinstance(model, str) else _live(study, model, data, layers)
         for model in models
     ]
+    # Captures of one model, in two modes or with two reductions, go by the names of their groups and share its name.
+    _refuse_repeated([subject.record.name for subject in subjects])
     seen = {subject.data.node for subject in subjects}
     if len(seen) > 1:
         raise AnalysisError(
@@ -65,6 +61,15 @@ def find_subjects(
             "Representations compare on the same samples only."
         )
     return subjects
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise AnalysisError(
+            f"Two models are called {', '.join(map(repr, repeated))}; give one another name: "
+            "load_model(..., name='other'), or --model other=REFERENCE."
+        )
 
 
 def _stored(study: "Study", name: str, data: "Data | None", layers: "Selection") -> Subject:

@@ -74,6 +74,7 @@ class StoredTrajectory:
                     fingerprint=_structure(model),
                     preprocessing=_preprocessing(model, data),
                     device=model.device.split(":")[0],
+                    mode=settings["mode"],
                 ),
             ),
             data=data_record(data),
@@ -141,8 +142,9 @@ def _preprocessing(model: TorchModel, data: "Data") -> str:
 def _question(stamp: dict[str, Any]) -> str:
     """Return what was asked, without how far it has come."""
     parameters = {key: stamp["parameters"][key] for key in ("batch_size", "mode", "compare")}
-    asked = {name: stamp[name] for name in ("layers", "models")}
-    return json.dumps([asked, parameters, stamp["data"]["fingerprint"]], sort_keys=True)
+    # Records from before a field was known lack it; the mode is told by the parameters.
+    models = [ModelRecord.model_construct(**record).model_dump(exclude={"mode"}) for record in stamp["models"]]
+    return json.dumps([stamp["layers"], models, parameters, stamp["data"]["fingerprint"]], sort_keys=True)
 
 
 def _structure(model: TorchModel) -> str:

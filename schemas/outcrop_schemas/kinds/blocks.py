@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 VERDICTS = ("block", "similar layers, not a block", "no block", "too few layers")
-_MEASURED = ("score", "similarity", "contrast", "contrast_without_pc1", "removal_effect")
+_MEASURED = ("score", "similarity", "contrast", "contrast_without_pc1", "pc_support", "removal_effect")
 _BLOCK = ("block",)
 _WITHOUT = "mean similarity inside less that between inside and outside, without the first principal component"
 
@@ -113,6 +113,7 @@ BLOCKS = Kind(
             1,
             nullable=True,
         ),
+        *_ends("pc_support", "mean variance share of the first principal component inside", 0, 1, required=False),
         Variable(
             "pc_support_outside",
             _BLOCK,
@@ -168,7 +169,7 @@ BLOCKS = Kind(
             "dissolved",
             _BLOCK,
             "bool",
-            "whether removing the first principal component dissolves the interval, for certain",
+            "whether removing the first principal component leaves little of the contrast, for certain",
         ),
         Variable("is_block", _BLOCK, "bool", "whether it is a block"),
     ),

@@ -120,3 +120,6 @@ def test_models_may_be_fed_in_another_order_and_some_left_out() -> None:
     assert {call[0] for call in recorder.calls} == {"pass", "second", "end"}
     with pytest.raises(AnalysisError, match="There is no model 'third' to stream; the run is of first, second"):
         context().stream(recorder, batch_size=5, models=["first", "third"])
+    for wrong, named in (([], "none"), (["first", "first"], "'first', 'first'")):
+        with pytest.raises(AnalysisError, match=f"models to stream are {named}; name one or more of them, and each on"):
+            context().stream(recorder, batch_size=5, models=wrong)

@@ -158,6 +158,7 @@ def test_a_run_never_takes_the_activations_of_another_mode(network, tmp_path):
         record = json.loads(result.attrs["provenance"])
         runs.append(record["run_id"])
         assert record["models"][0]["mode"] == mode
+        assert record["models"][0]["source"].endswith("?batch_norm=batch") is (mode == "batch")
         maps.append(result["pairwise"]["similarity"].values[0, 1])
     assert runs[0] != runs[1]
     assert abs(maps[0] - maps[1]) > 1e-6
@@ -238,3 +239,15 @@ def test_what_has_no_batch_norm_to_change_is_refused(tmp_path, monkeypatch):
         load_model("timm:test_resnet?pretrained=false&batch_norm=train")
     with pytest.raises(ModelLoadError, match=r"write '\?batch_norm=batch' behind the reference"):
         load_model("timm:test_resnet?pretrained=false", batch_norm="batch")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("traced", [True, False])
+def test_batch_norm_that_is_compiled_beside_some_that_is_not_is_refused(traced):
+    part = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval()
+    part = torch.jit.trace(part, torch.zeros(3, 2)) if traced else torch.jit.script(part)
+    with pytest.raises(
+        ModelLoadError, match=r"Batch norm '1\.1' of model 'Sequential' is TorchScript, whose mode is f"
+    ):
+        TorchModel(nn.Sequential(nn.BatchNorm1d(2), part), input_shape=(2,), batch_norm="batch")

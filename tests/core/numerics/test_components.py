@@ -348,6 +348,20 @@ def test_the_map_without_the_components_is_that_of_features_without_them():
     assert statistics.similarity[2, 3] > 0.9 > 0.2 > statistics.similarity_without_pc1[2, 3]
 
 
+def test_projections_of_a_part_of_the_data_stand_at_the_positions_of_their_samples():
+    rng = np.random.default_rng(0)
+    values, chosen = rng.standard_normal((30, 5)), np.array([28, 4, 9, 11, 3, 17, 20, 8])
+    accumulator = ComponentsAccumulator()
+    accumulator.update("model", LAYER, chosen, torch.from_numpy(values[chosen]))
+    accumulator.end_batch()
+    placed = accumulator.finish().projections_by_layer()["model", "layer"]
+    centred = values - values[chosen].mean(axis=0)
+    expected = centred @ np.linalg.svd(centred[chosen], full_matrices=False)[2][0]
+    assert len(placed) == 29
+    assert np.flatnonzero(np.isfinite(placed)).tolist() == sorted(chosen)
+    np.testing.assert_allclose(np.abs(placed[chosen]), np.abs(expected[chosen]), atol=1e-10)
+
+
 LAYER = Layer("layer", "block", 0, (1,), "float32", "array", ("feature",))
 
 

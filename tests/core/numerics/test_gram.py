@@ -18,12 +18,8 @@ class TestEverySource(AccumulatorTests):
 
     def without_order(self, result):
         # Groups of batches are listed as they come.
-        without = result.groups_without_pc1
-        return dataclasses.replace(
-            result,
-            groups=np.sort(result.groups, axis=0),
-            groups_without_pc1=None if without is None else np.sort(without, axis=0),
-        )
+        names = ("groups", "groups_without_pc1", "groups_pc_share", "groups_pc_samples")
+        return dataclasses.replace(result, **{name: np.sort(getattr(result, name), axis=0) for name in names})
 
 
 def layer(name, index=0, kind="block"):

@@ -145,6 +145,17 @@ def test_streamed_influence_is_of_the_kernel_that_the_map_is_of(kernel):
     assert found.similarity == pytest.approx(reference.similarity[np.triu_indices(3, 1)].mean(), abs=1e-10)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_batch_with_values_that_are_not_finite_does_not_pass_for_one_without_structure(bad):
+    arrays = related_layers(12, layers=4)
+    arrays[2][15, 0] = bad
+    batches = [np.arange(12), np.arange(12, 24)]
+    accumulator = InfluenceAccumulator([keys(3), [keys(4)[0], keys(4)[3]]], group_size=12)
+    spoilt, sound = stream(accumulator, arrays, batches).finish()
+    assert np.isnan([spoilt.similarity, spoilt.effective_samples, *spoilt.share, *spoilt.change]).all()
+    assert np.isfinite([sound.similarity, *sound.share, *sound.change]).all()
+
+
 def test_several_blocks_and_pairs_are_followed_at_once():
     arrays = related_layers(9, layers=4)
     batches = [np.arange(24)]

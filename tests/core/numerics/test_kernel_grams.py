@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
 from outcrop.numerics import GramAccumulator, bootstrap_similarity, cka, similarity_ratio
+from outcrop.numerics.kernel_grams import median_distance
+from outcrop.numerics.products import centred_gram
 from outcrop.testing import AccumulatorTests
 
 SAMPLES, SIZE = 151, 48  # Four batches, the last of seven samples.
@@ -19,7 +21,7 @@ SAMPLES, SIZE = 151, 48  # Four batches, the last of seven samples.
 
 def sorted_groups(result):
     """Groups of batches are listed as they come."""
-    names = ("groups", "groups_without_pc1")
+    names = ("groups", "groups_without_pc1", "groups_pc_share", "groups_pc_samples")
     return dataclasses.replace(
         result, **{n: np.sort(getattr(result, n), axis=0) for n in names if getattr(result, n) is not None}
     )
@@ -181,7 +183,7 @@ def test_single_precision_far_from_zero_loses_no_more_than_storage_does(kernel, 
     np.testing.assert_allclose(found.similarity, by_hand(models, kernel), atol=5e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from(list(KERNELS)), st.booleans(), st.integers(0, 1000), st.floats(1e-3, 1e3), st.integers(5, SAMPLES)
 )
@@ -256,12 +258,9 @@ def test_samples_of_which_most_coincide_have_the_limit_of_the_kernel():
 def test_a_large_group_gives_its_bandwidth_from_a_part_of_it():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2500, 4))
-    accumulator = GramAccumulator(group_size=2500, kernel="rbf", principal_component=False)
-    accumulator.update("m", layer("x", 0), np.arange(2500), torch.from_numpy(x))
-    accumulator.end_batch()
     taken = x[np.round(np.linspace(0, 2499, 2048)).astype(int)]
     expected = 0.5 * np.sqrt(np.median(distances(taken)))
-    assert accumulator.finish().bandwidths[0] == pytest.approx(expected)
+    assert 0.5 * median_distance(centred_gram(torch.from_numpy(x))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kernel", list(KERNELS))
@@ -441,6 +440,20 @@ def test_the_effect_of_removal_is_bootstrapped_over_the_same_groups():
     off_diagonal = ~np.eye(8, dtype=bool)
     assert ((low <= effect) & (effect <= high))[off_diagonal].mean() > 0.95
     assert feed(GramAccumulator(group_size=16, principal_component=False), models).finish().groups_without_pc1 is None
+
+
+def test_shares_of_variance_are_grouped_as_similarity_is():
+    models = networks()
+    found = feed(GramAccumulator(group_size=16, group_limit=6), models).finish()
+    assert len(found.groups) == len(found.groups_pc_share) == len(found.groups_pc_samples) == 5
+    assert found.batch_count == 10
+    np.testing.assert_allclose(found.groups_pc_share.sum(0) / found.groups_pc_samples.sum(0), found.pc_share)
+    assert found.groups_pc_samples.sum(0).tolist() == [found.sample_count] * len(found.layers)
+    again = feed(GramAccumulator(group_size=16, group_limit=6, passes=2), models).finish()
+    np.testing.assert_allclose(again.groups_pc_share, found.groups_pc_share)
+    without = feed(GramAccumulator(group_size=16, principal_component=False), models).finish()
+    assert without.groups_pc_share is None
+    assert without.groups_pc_samples is None
 
 
 @pytest.mark.parametrize("options", [{}, {"kernel": "cosine"}, {"kernel": "rbf"}, {"remove_input": True}], ids=str)

@@ -60,6 +60,7 @@ def test_integers_too_long_for_single_precision_keep_their_digits():
 def test_complex_values_count_as_pairs_of_real_ones():
     values = torch.randn(6, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     assert relative(centred_gram(values), torch.view_as_real(values)) < 1e-6
+    assert relative(centred_gram(values.conj()), torch.view_as_real(values)) < 1e-6
 
 
 def test_non_finite_values_are_counted_and_give_a_zero_matrix():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from outcrop.numerics import bootstrap_similarity, jackknife_error, similarity_ratio
+from outcrop.numerics import bootstrap_counts, bootstrap_similarity, jackknife_error, similarity_ratio
 from outcrop.numerics.gram_statistics import GroupSums
 
 
@@ -43,6 +43,26 @@ def test_the_bootstrap_spreads_as_the_jackknife_says():
     drawn = np.stack(list(bootstrap_similarity(groups, replicates=400, rng=np.random.default_rng(0))))
     assert drawn.shape == (400, 3, 3)
     np.testing.assert_allclose(drawn.std(0)[0, 1], jackknife_error(groups)[0, 1], rtol=0.3)
+
+
+def test_replicates_draw_as_many_groups_as_there_are_and_each_equally_often():
+    counts = bootstrap_counts(7, replicates=4000, rng=np.random.default_rng(0))
+    assert counts.shape == (4000, 7)
+    assert (counts.sum(1) == 7).all()
+    np.testing.assert_allclose(counts.mean(0), 1, atol=0.06)
+    groups = hsic_groups(7)
+    drawn = next(iter(bootstrap_similarity(groups, replicates=1, rng=np.random.default_rng(3))))
+    (count,) = bootstrap_counts(7, replicates=1, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(drawn, similarity_ratio(np.tensordot(count, groups, axes=1)))
+
+
+def test_maps_between_two_lists_of_layers_are_parts_of_the_map_of_all():
+    groups = hsic_groups()
+    cross, own = groups[:, :1, 1:], np.diagonal(groups, axis1=1, axis2=2)
+    pair = own[:, :1], own[:, 1:]
+    summed = pair[0].sum(0), pair[1].sum(0)
+    np.testing.assert_allclose(similarity_ratio(cross.sum(0), own=summed), similarity_ratio(groups.sum(0))[:1, 1:])
+    np.testing.assert_allclose(jackknife_error(cross, own=pair), jackknife_error(groups)[:1, 1:])
 
 
 @pytest.mark.parametrize("batches", [1, 5, 6, 7, 12, 13, 100])

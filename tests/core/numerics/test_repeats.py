@@ -41,6 +41,16 @@ def test_a_numpy_buffer_that_is_used_again_is_not_the_same():
     assert repeats.find(tensor, is_input=True) is None
 
 
+def test_slices_of_equally_many_values_and_the_same_strides_are_not_the_same():
+    # Constant but in one place, so that no probe of the values tells them apart.
+    whole = torch.ones(8, 6, 7)
+    whole[:, 0, 5] = 3
+    first, second = whole[:, :2, :6], whole[:, :3, :4]
+    assert (first.stride(), first.numel()) == (second.stride(), second.numel())
+    assert seen(first).find(second, is_input=False) is None
+    assert seen(first).find(whole[:, :2, :6], is_input=False) == 7
+
+
 def test_an_address_that_was_freed_and_given_out_again_is_not_the_same():
     repeats = Repeats()
     for row in range(20):

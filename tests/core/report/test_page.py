@@ -243,17 +243,26 @@ def test_the_rules_of_a_block_are_told_with_their_numbers(tmp_path, make_run, ma
     for words in (
         "an interval of at least 3 layers and 10 % of those searched, with a mean CKA of at least 0.90",
         "at most 10 % of the pairs, and no layer's own mean, lie below 0.80",
-        "of at least 1.75 times that outside (of at least 50 % where there is nothing outside to compare with)",
+        "of at least 1.75 times that outside, and where removing that component from every layer leaves",
+        "Where nothing is outside, there is no contrast, and no block.",
         "leaves at most 50 % of its contrast, the mean CKA inside less that between inside and outside",
         "Second lines: 90 % bootstrap intervals",
     ):
         assert words in text
     assert "dominat" not in text
     run["blocks"]["contrast_without_pc1"][:] = run["blocks"]["score_low"][:] = np.nan
+    run["blocks"]["dissolved"][:] = run["blocks"]["is_block"][:] = False
+    run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
     tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
     text = Elements(write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")).text
     assert "Second lines" not in text
     assert "yes not known" in " ".join(text.split())
+    earlier = run["blocks"].drop_vars([name for name in run["blocks"].data_vars if "without_pc1" in name])
+    run["blocks"] = earlier.assign_attrs(kind_version="1.0")
+    tree = make_results([("blocks", "r1", run, "2026-03-04T12:30:00")])
+    text = Elements(write_report(tree, data, tmp_path / "r.html", title="t").read_text(encoding="utf-8")).text
+    assert "that outside (of at least 50 % where there is nothing outside to compare with), and where removing" in text
+    assert "leaves at most 50 % of its length similar" in text
 
 
 def test_a_share_that_was_taken_within_batches_says_so(tmp_path, make_run, make_results, data):

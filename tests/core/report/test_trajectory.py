@@ -91,3 +91,15 @@ def test_a_training_is_repeated_by_a_tracker_in_its_loop():
         "tracker = outcrop.Tracker(network, images, layers='block', name='net', study='study.zarr', batch_size=64, "
         "mode='training', compare=['first'])\ntracker(step)  # in the training loop"
     )
+
+
+def test_a_tracker_of_a_model_that_normalises_by_the_batch_is_repeated_by_loading_it_so():
+    recorded = {
+        "models": [{"name": "net"}],
+        "selection": "block",
+        "parameters": {"batch_size": 64, "mode": "batch", "compare": []},
+    }
+    assert command(Run("tracking", "77aa01", {}, recorded)).startswith(
+        "tracker = outcrop.Tracker(outcrop.load_model(network, name='net', batch_norm='batch'), images, "
+        "layers='block', study='study.zarr', batch_size=64)\n"
+    )

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from outcrop.report.figure import Run
+from outcrop.report.tables import draw_blocks
 from outcrop.report.verdicts import read_verdicts
 
 
@@ -98,8 +99,8 @@ def test_too_few_layers_are_counted(verdicts):
         (
             False,
             True,
-            " % outside, less than 1.5 times that, though removing it dissolves the similarity: without it, the layers "
-            "stand out by 0.21.",
+            " % outside, less than 1.5 times that, though removing it dissolves what sets them apart: without it, "
+            "the layers stand out by 0.21.",
         ),
     ],
 )
@@ -156,6 +157,25 @@ def test_results_of_an_earlier_version_are_told_by_what_they_judged(
         run["blocks"][name][:] = value
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert verdict.sentences[0].endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (0.004, "; removing it dissolves the block: without it, the layers stand out no more."),
+        (-0.2, "; removing it dissolves the block: without it, the layers stand out no more."),
+        (0.006, "; removing it dissolves the block: without it, the layers stand out by 0.01."),
+        # Of all layers outside nothing is left: the number is not known, the verdict is.
+        (np.nan, "; removing it dissolves the block."),
+    ],
+)
+def test_what_is_left_of_a_block_is_told_where_there_is_something(make_run, left, words):
+    run = make_run([("deep", 109, (38, 91))])
+    run["blocks"]["contrast_without_pc1"][:] = left
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    assert verdict.sentences[0].endswith(words)
+    [drawing] = draw_blocks(run["blocks"], Run("blocks", "r1", run))
+    assert drawing.table.rows[0][-1] is True
 
 
 @pytest.mark.parametrize(

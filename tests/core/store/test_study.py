@@ -257,6 +257,11 @@ def test_models_that_cannot_be_compared_are_refused(
     study.capture(model, data, layers="block")
     with pytest.raises(AnalysisError, match="The models saw different data"):
         study.run("blocks", models=["net", "other"])
+    study.capture(model, data, layers="block", reduction="float16")
+    nodes = [capture.node for capture in study.activations.captures() if capture.model == "net"]
+    assert len(set(nodes)) == 2
+    with pytest.raises(AnalysisError, match="Two models are called 'net'; give one another name"):
+        study.run("blocks", models=nodes)
 
 
 def test_an_unfinished_capture_is_not_analysed(open_study: OpenStudy, model: ArrayModel, data: IndexData) -> None:

@@ -220,6 +220,24 @@ def test_what_is_resumed_must_be_the_same_question(tmp_path: Path) -> None:
         outcrop.Tracker(network(), IMAGES + 1, layers="3", study=tmp_path / "s.zarr", resume=True)
 
 
+def test_what_an_earlier_outcrop_tracked_is_continued(tmp_path: Path) -> None:
+    outcrop.Tracker(network(), IMAGES, layers="3", study=tmp_path / "s.zarr", mode="training").update(0)
+    [file] = (tmp_path / "s.zarr" / "results" / "tracking").glob("*/zarr.json")
+    stored = json.loads(file.read_text("utf-8"))
+    record = json.loads(stored["attributes"]["provenance"])
+    assert record["models"][0]["mode"] == "training"
+    for name in ("mode", "reduction", "arithmetic"):  # which were not recorded then
+        del record["models"][0][name]
+    stored["attributes"]["provenance"] = json.dumps(record)
+    file.write_text(json.dumps(stored), "utf-8")
+    study = outcrop.open(tmp_path / "s.zarr", mode="a")
+    study.refresh()
+    again = outcrop.Tracker(network(), IMAGES, layers="3", study=study, mode="training", resume=True)
+    assert again.steps == (0,)
+    with pytest.raises(AnalysisError, match="holds nothing to resume"):
+        outcrop.Tracker(network(), IMAGES, layers="3", study=study, resume=True)
+
+
 class Killed(BaseException):
     pass
 

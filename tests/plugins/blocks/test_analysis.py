@@ -180,7 +180,7 @@ def test_intervals_hold_the_value_and_need_eight_groups():
     assert np.isnan(few["score_low"].values).all()
     assert np.isnan(few["removal_effect_low"].values).all()
     many = run(layers, batch_size=32, bootstrap=100)["blocks"]
-    for name in ("score", "similarity", "contrast", "contrast_without_pc1", "removal_effect"):
+    for name in ("score", "similarity", "contrast", "contrast_without_pc1", "pc_support", "removal_effect"):
         low, value, high = (many[name + end].values[0] for end in ("_low", "", "_high"))
         assert low <= value <= high
         assert high - low < 0.3

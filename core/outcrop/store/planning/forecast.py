@@ -159,7 +159,7 @@ def forecast(
         present: dict[str, int] = {}
         if location is not None:
             description = "none" if reduction is None else reduction.description
-            present = stored_samples(location, model, stored, data, reduction=description)
+            present = stored_samples(location, model, stored, data, batch_size=batch_size, reduction=description)
         found += _layers(model, stored, len(data), batch_size, location, present)
         memory = max(memory, _memory(model, stored, min(batch_size, len(data)), location))
     timings = [

@@ -34,7 +34,7 @@ def free_bytes(location: str) -> int | None:
 
 
 def stored_samples(
-    location: str, model: Model, layers: Sequence[Layer], data: "Data", *, reduction: str = "none"
+    location: str, model: Model, layers: Sequence[Layer], data: "Data", *, batch_size: int, reduction: str = "none"
 ) -> dict[str, int]:
     """Return how many samples of each of these layers a study already holds; none where there is no study yet.
 
@@ -43,6 +43,7 @@ def stored_samples(
         model: What is captured.
         layers: As they are stored.
         data: What the model sees.
+        batch_size: Samples of a forward pass of the capture that is asked for.
         reduction: Description of the reduction.
 
     Raises:
@@ -54,20 +55,22 @@ def stored_samples(
         study = Study(location, mode="r")
     except StudyNotFoundError:
         return {}
-    node = identify(model, data, reduction=reduction).node
+    node = identify(model, data, reduction=reduction, batch_size=min(batch_size, len(data))).node
     for capture in study.activations.captures():
         if capture.node == node:
             return {layer.name: capture.committed(layer.name) for layer in layers}
     return {}
 
 
-def stored_bytes(location: str, model: Model, layers: Sequence[Layer], data: "Data", *, reduction: str = "none") -> int:
+def stored_bytes(
+    location: str, model: Model, layers: Sequence[Layer], data: "Data", *, batch_size: int, reduction: str = "none"
+) -> int:
     """Return the bytes of these layers that a study already holds; see :func:`stored_samples`.
 
     Raises:
         StudyError: Something else than a study is there.
     """
-    samples = stored_samples(location, model, layers, data, reduction=reduction)
+    samples = stored_samples(location, model, layers, data, batch_size=batch_size, reduction=reduction)
     return sum(bytes_per_sample(layer) * samples.get(layer.name, 0) for layer in layers)
 
 

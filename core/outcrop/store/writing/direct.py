@@ -64,7 +64,8 @@ class DirectWriter:
         try:
             position, filled = offset - offset % BLOCK, offset % BLOCK
             if filled:
-                # The block that the write begins in is written anew, with what stands in it.
+                # The block that the write begins in is written anew, with what stands in it; behind the end, zeros.
+                room[:filled] = 0
                 os.preadv(descriptor, [memoryview(self._room)[:BLOCK]], position)
             for view in views:
                 taken = 0

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,10 +75,15 @@ class EntryWriter:
         source = source_of(self._layers)
         pinned = self._record.identity.device == "cuda"
         with (
+            contextlib.ExitStack() as stack,
             progress(f"{source.name}: {len(self._layers)} layers", total - begin) as advance,
             ShardWriter(self._shards, self._commit, pinned=pinned) as writer,
         ):
-            for chosen, visit in source.groups(np.arange(begin, total), self._entry.batch_size):
+            groups = source.groups(np.arange(begin, total), self._entry.batch_size)
+            if isinstance(groups, Generator):
+                # Ends what it keeps for the network also where somebody holds on to an error from here.
+                stack.callback(groups.close)
+            for chosen, visit in groups:
                 start = int(chosen[0])
 
                 def keep(layer: Layer, values: "Tensor", start: int = start) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from outcrop.errors import StudyError
 from outcrop.models.model import Layer
+from outcrop.store.planning.forecast import forecast
 from outcrop.store.planning.space import (
     AUTOMATIC_BYTES,
     capture_bytes,
@@ -70,9 +71,9 @@ def test_what_a_study_holds_needs_no_more_room(
 ) -> None:
     study = open_study()
     location = study.location
-    assert stored_bytes(location, model, model.layers, data) == 0
+    assert stored_bytes(location, model, model.layers, data, batch_size=64) == 0
     study.capture(model, data, layers="block")
-    stored = stored_bytes(location, model, model.layers, data)
+    stored = stored_bytes(location, model, model.layers, data, batch_size=8)
     assert stored == 20 * (4 + 3) * 4
     free.free = 20 * 2 * 3 * 3 * 4
     assert check_space(location, model.layers, 20, stored=stored) == free.free + stored
@@ -81,4 +82,23 @@ def test_what_a_study_holds_needs_no_more_room(
 
 
 def test_a_study_that_is_not_there_holds_nothing(tmp_path: Path, model: ArrayModel, data: IndexData) -> None:
-    assert stored_bytes(str(tmp_path / "none.zarr"), model, model.layers, data) == 0
+    assert stored_bytes(str(tmp_path / "none.zarr"), model, model.layers, data, batch_size=64) == 0
+
+
+@pytest.mark.parametrize("reduction", ["none", "spatial_mean"])
+def test_a_capture_whose_values_depend_on_the_batch_is_there_for_its_batch_size_only(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData, reduction: str
+) -> None:
+    model.mode = "batch"
+    study = open_study()
+    study.capture(model, data, layers=["block.0"], batch_size=8, reduction=reduction)
+    sizes = {
+        size: stored_bytes(study.location, model, model.layers[1:2], data, batch_size=size, reduction=reduction)
+        for size in (8, 5, 20, 64)
+    }
+    assert sizes[8] > 0 == sizes[5] == sizes[20] == sizes[64]
+    study.capture(model, data, layers=["block.0"], batch_size=64, reduction=reduction)  # which is one of all samples
+    for size in (20, 64):
+        assert stored_bytes(study.location, model, model.layers[1:2], data, batch_size=size, reduction=reduction) > 0
+    planned = forecast([(model, model.layers[1:2])], data, location=study.location, batch_size=8)
+    assert (planned.present_bytes > 0) is (reduction == "none")

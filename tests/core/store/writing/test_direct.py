@@ -54,6 +54,15 @@ def test_a_file_that_ends_within_a_block_is_continued(tmp_path: Path) -> None:
     assert file.read_bytes()[: BLOCK + 15] == noise(3 * BLOCK + 17).tobytes()[: BLOCK + 5] + b"x" * 10
 
 
+@pytest.mark.parametrize("smallest", [0, BLOCK])
+def test_behind_the_end_stand_zeros_and_nothing_of_an_earlier_file(tmp_path: Path, smallest: int) -> None:
+    writer = DirectWriter(smallest=smallest)
+    writer.write(tmp_path / "earlier", 0, [b"\xff" * (2 * BLOCK)])
+    (tmp_path / "file").write_bytes(b"abc")
+    writer.write(tmp_path / "file", 10, [b"xyz"])
+    assert (tmp_path / "file").read_bytes().rstrip(b"\0") == b"abc" + b"\0" * 7 + b"xyz"
+
+
 @pytest.mark.parametrize("step", ["open", "pwrite"])
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP])
 def test_a_file_system_that_refuses_is_written_to_through_the_cache(
