@@ -155,10 +155,12 @@ class _Transfer:
         if record is not None:
             return record
         self._require_parents(part.path)
+        # First: zarr warns of what lies in a folder that is no group.
+        group = self.target.require_group(part.path)
         for key in metadata_first(self._copy_objects(f"{part.path}/sample")):
             self._copy(key)
         made = part.record.model_copy(update={"layers": (), "ledger": ()})
-        write_record(self.target.require_group(part.path), made)
+        write_record(group, made)
         return made
 
     def _capture(self, part: CapturePart) -> zarr.Group:
