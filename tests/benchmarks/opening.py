@@ -15,6 +15,7 @@ READ = """
 import sys, time
 begin = time.perf_counter()
 import outcrop
+import dask.array
 import outcrop.store.study
 imported = time.perf_counter()
 study = outcrop.open(sys.argv[1])
