@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,11 @@ def shipped() -> set[type]:
             if "Accumulator" in path.read_text("utf-8"):
                 importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
     packages = {folder.name for folder in FOLDERS}
-    return {found for found in subclasses(Accumulator) if found.__module__.partition(".")[0] in packages}
+    return {
+        found
+        for found in subclasses(Accumulator)
+        if found.__module__.partition(".")[0] in packages and not inspect.isabstract(found)
+    }
 
 
 def accumulators_of_suites(tests: Iterable[Path]) -> set[type]:

@@ -1,5 +1,6 @@
 """What consumes activations: fed inside a live forward pass, from a study on disk, or on many workers and merged."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,3 +46,30 @@ class Accumulator(ABC):
     @abstractmethod
     def finish(self) -> Any:
         """Return the result."""
+
+
+class ReducingAccumulator(Accumulator):
+    """An accumulator that reduces the values of a layer and then takes them, so that models can run at the same time.
+
+    What :meth:`reduce` does is the larger part of the work, and needs nothing of other models.
+    """
+
+    @abstractmethod
+    def reduce(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: "Tensor") -> Any:
+        """Return what is needed of the values (sample, ...) of one layer for one group, valid during the call only.
+
+        The groups of one model come one after the other; different models may come at the same time, from different
+        threads, and may be a few groups apart.
+        """
+
+    @abstractmethod
+    def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], reduced: Any) -> None:
+        """Take what :meth:`reduce` has returned, in the order in which :meth:`update` is called."""
+
+    def reduced_bytes(self, layer: Layer, samples: int) -> int:
+        """Return how much memory what is returned for one layer takes, at most; as much as its values by default."""
+        return 8 * samples * math.prod(layer.shape)
+
+    def update(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: "Tensor") -> None:
+        """Take the values (sample, ...) of one layer for one group; they are valid during the call only."""
+        self.take(model, layer, sample_index, self.reduce(model, layer, sample_index, values))

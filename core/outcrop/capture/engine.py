@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator
+from outcrop.capture.parallel import all_reduce, models_at_once, visit_together
 from outcrop.capture.source import ActivationSource
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
@@ -22,8 +23,9 @@ def stream(
 ) -> None:
     """Feed accumulators until none needs another pass.
 
-    Every group of samples goes through all sources before the next group begins, so that accumulators can compare
-    models while holding one group only.
+    Accumulators take every group of samples from all sources before the next group, so that they can compare models
+    while holding one group only. Models that have nothing in common may run at the same time, where all accumulators
+    are of the kind that allows it.
 
     Args:
         sources: One per model.
@@ -63,6 +65,10 @@ def _one_pass(
     with progress(f"{names} (pass {index + 1})" if index else names, len(order) * len(sources)) as advance:
         streams = [source.groups(order, batch_size) for source in sources]
         try:
+            models = models_at_once(sources, accumulators, batch_size)
+            if models > 1 and all_reduce(accumulators):
+                visit_together(sources, streams, accumulators, models=models, advance=advance)
+                return
             for together in zip(*streams, strict=True):
                 for source, (sample_index, visit) in zip(sources, together, strict=True):
                     visit(_feeder(source.name, sample_index, accumulators))

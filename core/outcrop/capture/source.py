@@ -48,6 +48,13 @@ class ActivationSource(ABC):
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         """Yield consecutive groups of samples of an order, each with a function that visits its layers once."""
 
+    def uses(self) -> frozenset[int] | None:
+        """Return the identities of what a visit changes while it runs, and another source must not use meanwhile.
+
+        None, as by default, where sources are to be visited one after the other.
+        """
+        return None
+
 
 class LiveSource(ActivationSource):
     """Activations computed as they are asked for.
@@ -103,6 +110,10 @@ class LiveSource(ActivationSource):
                 whole = len(order) if self.model.batch_size is None else len(order) // group_size * group_size
                 yield from self._whole_batches(order[:whole], group_size)
             yield from self._gathered_groups(order[whole:], group_size, forward)
+
+    def uses(self) -> frozenset[int] | None:
+        """Return the parts of the model."""
+        return self.model.parts()
 
     def _whole_batches(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         for batch in self._batches(order, group_size):

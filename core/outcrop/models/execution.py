@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
 
 from outcrop.models.attention import MAP, attention_weights, multi_head_weights
 from outcrop.models.kinds import IGNORED_OPERATIONS, hides_its_operations, operation_name
@@ -129,8 +129,11 @@ class Execution(TorchFunctionMode, ABC):
         self._busy = True
         frame = self.frames.pop()
         if not any(outer.hides for outer in self.frames):
-            for position, (suffix, value) in enumerate(named_tensors(output)):
-                self.module_value(self.next_key((frame.path or "output") + suffix), frame, position, value)
+            # What is done with a value may be thousands of calls, each of which would come by way of the mode.
+            watching = _get_current_function_mode() is self  # type: ignore[no-untyped-call] # torch's is untyped
+            with _pop_mode_temporarily() if watching else nullcontext():
+                for position, (suffix, value) in enumerate(named_tensors(output)):
+                    self.module_value(self.next_key((frame.path or "output") + suffix), frame, position, value)
         self._busy = False
 
 

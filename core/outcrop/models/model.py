@@ -134,6 +134,14 @@ class Model(ABC):
         """Where the network runs, such as ``cpu`` or ``cuda:0``."""
         return "cpu"
 
+    def parts(self) -> frozenset[int] | None:
+        """Return the identities of the objects that a visit may change while it runs.
+
+        Models that have none in common may be visited at the same time, from different threads. None, as by default,
+        where a model is to be visited while no other one is.
+        """
+        return None
+
     @cached_property
     def _by_name(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.layers}

@@ -28,7 +28,7 @@ def module_hooks(network: nn.Module, enter: Enter, leave: Leave) -> Iterator[Non
     """
     scripted: dict[int, str] = {}
     with ExitStack() as stack:
-        stack.enter_context(_uncompiled())
+        stack.enter_context(uncompiled())
         for path, module in _modules(network):
             if isinstance(module, torch.jit.ScriptModule):
                 scripted[id(module)] = path
@@ -56,6 +56,17 @@ def scripted_paths(network: nn.Module) -> tuple[str, ...]:
     )
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether ``torch.compile`` has a hand in a module, or TorchScript."""
+    return (
+        isinstance(module, torch.jit.ScriptModule) or _wraps_compiled(module) or module._compiled_call_impl is not None
+    )
+
+
+def _wraps_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules
+
+
 def _scripted_functions(path: str, module: nn.Module) -> Iterator[str]:
     for name, value in vars(module).items():
         if isinstance(value, torch.jit.ScriptFunction):
@@ -70,7 +81,7 @@ def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             continue
         if isinstance(module, torch.jit.ScriptModule):
             hidden += (f"{path}." if path else "",)
-        elif "_orig_mod" in module._modules:
+        elif _wraps_compiled(module):
             continue
         yield _WRAPPED.sub("", path).removeprefix("."), module
 
@@ -90,6 +101,7 @@ def _follow_all(scripted: Mapping[int, str], enter: Enter, leave: Leave, stack: 
     stack.callback(register_module_forward_hook(after).remove)
 
 
-def _uncompiled() -> Any:
+def uncompiled() -> Any:
+    """Let what ``torch.compile`` has wrapped run as it is, in the whole process."""
     # Without its compiler imported, which takes seconds, torch has compiled nothing.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

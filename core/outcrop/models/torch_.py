@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from outcrop.errors import InputError, ModelLoadError
 from outcrop.models.batch_norm import BatchNorm, check_batch_norm, check_changeable
 from outcrop.models.model import InputSpec, Layer, Model, Preprocessing, Visitor
+from outcrop.models.module_hooks import is_compiled
 from outcrop.models.torch_fingerprint import Attribute, fingerprint_network, watch_writing
 from outcrop.models.torch_inputs import assumed_preprocessing, derive_input, state_input
 from outcrop.models.watched import Found, WatchedNetwork, evaluation, first_tensor
@@ -177,6 +178,17 @@ class TorchModel(Model):
         with self._watched.running(), torch.no_grad():
             output = self.network(*arguments, **keywords)
         return first_tensor(output, self.name)
+
+    def parts(self) -> frozenset[int] | None:
+        """Return the identities of its modules, which keep what they like while they run.
+
+        None where it is not on the CPU, whose cores it would share, where samples depend on one another, and where
+        parts are compiled, as compilers are told for the whole process to let it run as it is.
+        """
+        modules = tuple(self.network.modules())
+        if self.device != "cpu" or self.mode != "evaluation" or any(is_compiled(module) for module in modules):
+            return None
+        return frozenset(map(id, modules))
 
     @property
     def unseen(self) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from outcrop.capture.accumulator import Accumulator
+from outcrop.capture.accumulator import ReducingAccumulator
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
 from outcrop.numerics.deconfounded import model_inputs
@@ -19,21 +19,28 @@ from outcrop.numerics.gram_totals import GramTotals
 from outcrop.numerics.hsic import LEAST_SAMPLES
 from outcrop.numerics.kernel_grams import LayerKernels
 from outcrop.numerics.kernels import Kernel
-from outcrop.numerics.layer_rows import LayerRows
+from outcrop.numerics.layer_rows import LayerRows, check_values
 from outcrop.numerics.packed import Component, PackedGrams
 from outcrop.numerics.products import CentredGram
 from outcrop.numerics.repeats import Repeats
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A layer of the present group: what its matrix has shown, and where it is kept."""
+class _Reduced:
+    """A layer of one group.
 
+    Attributes:
+        key: Of the layer that its matrix was made from: itself, or one that it repeats.
+        found: Its kernel matrix.
+        feature_count: Of the layer.
+    """
+
+    key: LayerKey
     found: CentredGram
-    position: int
+    feature_count: int
 
 
-class GramAccumulator(Accumulator):
+class GramAccumulator(ReducingAccumulator):
     """Accumulates minibatch CKA (HSIC1) of all layers with all layers, of one or more models, for one kernel.
 
     For every group and layer: the Gram matrix of the flattened features (float32, or float64 for float64
@@ -44,7 +51,7 @@ class GramAccumulator(Accumulator):
 
     Nothing of size (feature, feature) is formed. Cost per group: ``3/4 n^2`` times all features, and ``n^2 / 2`` for
     every two layers. Memory: ``n (n - 1) / 2`` float64 for each layer, twice with principal components. A layer
-    that repeats the one before it, or the input of another model, costs nothing.
+    that repeats the one before it costs nothing.
 
     A layer with values that are not finite is counted, reported and left out; it does not touch the others.
     """
@@ -111,8 +118,9 @@ class GramAccumulator(Accumulator):
             self._component = "own" if projections is None else "given"
         self._totals: GramTotals | None = None
         self._packed: PackedGrams | None = None
-        self._repeats = Repeats()
-        self._taken: dict[int, _Taken] = {}
+        self._repeats: Repeats[_Reduced] = Repeats()
+        # Row and place of the matrices of the present group, by the layers that they were made from.
+        self._positions: dict[LayerKey, tuple[int, int]] = {}
         self._used = self._skipped = self._batches = 0
 
     def begin_pass(self, index: int) -> None:
@@ -123,56 +131,65 @@ class GramAccumulator(Accumulator):
         """Return whether another pass over the samples is wanted."""
         return self._pass + 1 < self.passes
 
-    def update(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
-        """Take the values (sample, ...) of one layer for one group.
+    def reduce(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> "_Reduced | None":
+        """Return the kernel matrix of the values (sample, ...) of one layer for one group; None for too few samples.
 
         Raises:
-            AnalysisError: Values and samples do not fit each other, the layers change from group to group, or a
-                layer has no projections where projections are given.
+            AnalysisError: Values and samples do not fit each other.
         """
-        row = self._rows.take(model, layer, sample_index, values)
-        if row == len(self._kernels):
-            self._kernels.append((model, layer.name))
+        check_values(model, layer, sample_index, values)
         if len(sample_index) < LEAST_SAMPLES:
+            return None
+        key, values = (model, layer.name), values.detach()
+        features = values.numel() // len(values)
+        earlier = self._repeats.find(model, values)
+        if earlier is not None and self._kernels.agree(key, earlier.key):
+            return replace(earlier, feature_count=features)
+        reduced = _Reduced(key, self._kernels.gram(key, values), features)
+        self._repeats.remember(model, sample_index, values, reduced)
+        return reduced
+
+    def reduced_bytes(self, _layer: Layer, samples: int) -> int:
+        """Return the size of a kernel matrix."""
+        return 8 * samples**2
+
+    def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], reduced: "_Reduced | None") -> None:
+        """Add a layer's kernel matrix to the group.
+
+        Raises:
+            AnalysisError: The layers change from group to group, or a layer has no projections where they are given.
+        """
+        row = self._rows.take(model, layer, sample_index)
+        if reduced is None:
             return
         if self._totals is None or len(self._totals.feature_count) < len(self._rows.layers):
             self._totals = self._grown_totals()
-        self._totals.feature_count[row] = values.numel() // len(values)
-        values, is_input = values.detach(), layer.kind == "input"
-        earlier = self._repeats.find(values, is_input=is_input)
-        if earlier is None or not self._repeat(row, earlier):
-            self._taken[row] = self._take(row, values, sample_index)
-            self._repeats.remember(values, row, is_input=is_input)
+        self._totals.feature_count[row] = reduced.feature_count
+        if not self._repeat(row, reduced):
+            self._positions[reduced.key] = row, self._add(row, reduced.found, sample_index)
 
-    def _take(self, row: int, values: Tensor, sample_index: NDArray[np.int64]) -> "_Taken":
-        """Add a layer's kernel matrix to the group."""
+    def _add(self, row: int, found: CentredGram, sample_index: NDArray[np.int64]) -> int:
         assert self._totals is not None
-        found = self._kernels.gram(row, values)
         samples = len(sample_index)
         scale = self._totals.notes.note(row, found, samples)
         if self._packed is None or self._packed.samples != samples:
             self._packed = PackedGrams(samples, found.gram.device, component=self._component)
-        position = self._packed.add(
+        return self._packed.add(
             found.gram,
             scale,
             row_means=found.row_means if self.options.remove_input else None,
             projection=self._projection(row, sample_index, scale),
         )
-        # Its matrix has been copied, and is let go.
-        return _Taken(replace(found, gram=found.gram.new_empty(0, 0), row_means=None), position)
 
-    def _repeat(self, row: int, earlier: int) -> bool:
-        """Take the matrix of a layer of equal values; return whether that can be done."""
+    def _repeat(self, row: int, reduced: "_Reduced") -> bool:
+        """Take the matrix of a layer of equal values, where one has been added; return whether that can be done."""
         assert self._totals is not None
+        earlier = self._positions.get(reduced.key)
+        if earlier is None or self._component == "given" or not self._totals.notes.share_unit(row, earlier[0]):
+            return False
         assert self._packed is not None
-        taken = self._taken[earlier]
-        if self._component == "given" or not self._kernels.agree(row, earlier, first=not self._batches):
-            return False
-        if not self._totals.notes.share_unit(row, earlier):
-            return False
-        self._totals.notes.note(row, taken.found, self._packed.samples)
-        self._packed.repeat(taken.position)
-        self._taken[row] = taken
+        self._totals.notes.note(row, reduced.found, self._packed.samples)
+        self._packed.repeat(earlier[1])
         return True
 
     def _projection(self, row: int, sample_index: NDArray[np.int64], scale: float) -> Tensor | None:
@@ -206,9 +223,9 @@ class GramAccumulator(Accumulator):
         if self._rows.samples is None:
             return
         samples, group = len(self._rows.samples), self._rows.group
+        self._repeats.forget(self._rows.samples)
         self._rows.end_group()
-        self._repeats.forget()
-        self._taken = {}
+        self._positions = {}
         if samples < LEAST_SAMPLES:
             self._skipped += samples
             return
@@ -239,7 +256,7 @@ class GramAccumulator(Accumulator):
         if not other._rows.layers:
             return
         order = self._rows.merge(other._rows)
-        self._kernels.merge(other._kernels, order, self._rows.layers)
+        self._kernels.merge(other._kernels)
         if other._totals is not None:
             if self._totals is None:
                 self._totals = self._grown_totals()
@@ -259,11 +276,12 @@ class GramAccumulator(Accumulator):
                 f"CKA needs at least {LEAST_SAMPLES} samples in a batch; got {self._skipped} in all. Give more data."
             )
         order = self._rows.topological()
+        layers = tuple(self._rows.layers[row] for row in order)
         return self._totals.statistics(
             order,
-            tuple(self._rows.layers[row] for row in order),
+            layers,
             kernel=self.options.kernel,
-            bandwidths=self._kernels.bandwidths(order),
+            bandwidths=self._kernels.bandwidths((model, layer.name) for model, layer in layers),
             component_scope="batch" if self.options.projections is None else "all",
             sample_count=self._used,
             skipped_samples=self._skipped,

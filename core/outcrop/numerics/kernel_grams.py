@@ -1,7 +1,7 @@
 """Kernel matrices of a group of samples, double-centred, from the product of their features."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Self
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from outcrop.errors import AnalysisError
-from outcrop.models.model import Layer
 from outcrop.numerics.gram_options import LayerKey
 from outcrop.numerics.kernels import Kernel
 from outcrop.numerics.products import ROUNDING, CentredGram, centred_gram
@@ -82,58 +81,47 @@ class LayerKernels:
         self.kernel = kernel
         self.bandwidth = bandwidth
         self.given = {} if given is None else given
-        self._bandwidths: list[float] = []
+        self._bandwidths: dict[LayerKey, float] = {}
+        self._with_offset: set[LayerKey] = set()
 
-    def __len__(self) -> int:
-        return len(self._bandwidths)
-
-    def append(self, key: LayerKey) -> None:
-        """Take note of a further layer."""
-        self._bandwidths.append(float(self.given.get(key, math.nan)))
-
-    def gram(self, row: int, values: Float[Tensor, "sample ..."]) -> CentredGram:
+    def gram(self, key: LayerKey, values: Float[Tensor, "sample ..."]) -> CentredGram:
         """Return the double-centred kernel matrix of a layer's values for one group."""
-        found = centred_gram(values, unit_norm=self.kernel == "cosine")
+        found = centred_gram(values, unit_norm=self.kernel == "cosine", expect_offset=key in self._with_offset)
+        if found.offset:
+            self._with_offset.add(key)
+        else:
+            self._with_offset.discard(key)
         if self.kernel != "rbf" or found.non_finite:
             return found
-        if math.isnan(self._bandwidths[row]):
-            self._bandwidths[row] = self.bandwidth * median_distance(found)
-        return gaussian_gram(found, self._bandwidths[row])
+        if math.isnan(self._bandwidth(key)):
+            self._bandwidths[key] = self.bandwidth * median_distance(found)
+        return gaussian_gram(found, self._bandwidths[key])
 
-    def agree(self, row: int, other: int, *, first: bool) -> bool:
-        """Return whether two layers of equal values have equal matrices.
+    def agree(self, key: LayerKey, other: LayerKey) -> bool:
+        """Return whether two layers of equal values have equal matrices."""
+        return self.kernel != "rbf" or self._bandwidth(key) == self._bandwidth(other)
 
-        Args:
-            row: The layer that comes now.
-            other: One that came before in the same group.
-            first: Whether this is the first group of all, whose values set the bandwidth.
-        """
-        if self.kernel != "rbf":
-            return True
-        mine, others = self._bandwidths[row], self._bandwidths[other]
-        if math.isnan(mine) and first and not self.given:
-            self._bandwidths[row] = mine = others
-        return mine == others
+    def _bandwidth(self, key: LayerKey) -> float:
+        if key not in self._bandwidths:
+            self._bandwidths[key] = float(self.given.get(key, math.nan))
+        return self._bandwidths[key]
 
-    def merge(self, other: Self, order: NDArray[np.int64], layers: Sequence[tuple[str, Layer]]) -> None:
-        """Take over what another one knows of the layers, whose rows in the order of ours are ``order``.
+    def merge(self, other: Self) -> None:
+        """Take over what another one knows of the layers.
 
         Raises:
             AnalysisError: Bandwidths differ.
         """
-        theirs = [other._bandwidths[row] for row in order.tolist()]
-        self._bandwidths = self._bandwidths or [math.nan] * len(theirs)
-        for row, value in enumerate(theirs):
-            mine = self._bandwidths[row]
+        for (model, layer), value in other._bandwidths.items():
+            mine = self._bandwidth((model, layer))
             if mine != value and not math.isnan(mine) and not math.isnan(value):
-                model, layer = layers[row]
                 raise AnalysisError(
-                    f"The rbf kernels of layer {layer.name!r} of model {model!r} have bandwidths {mine:g} and "
+                    f"The rbf kernels of layer {layer!r} of model {model!r} have bandwidths {mine:g} and "
                     f"{value:g}, so their sums cannot be merged; give both accumulators the same bandwidths."
                 )
             if math.isnan(mine):
-                self._bandwidths[row] = value
+                self._bandwidths[model, layer] = value
 
-    def bandwidths(self, order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the bandwidths of rows; NaN where there is none."""
-        return np.array([self._bandwidths[row] for row in order.tolist()], dtype=np.float64)
+    def bandwidths(self, keys: Iterable[LayerKey]) -> NDArray[np.float64]:
+        """Return the bandwidths of layers; NaN where there is none."""
+        return np.array([self._bandwidth(key) for key in keys], dtype=np.float64)

@@ -29,13 +29,13 @@ class LayerRows:
         self._complete = False
         self._checked: NDArray[np.int64] | None = None
 
-    def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> int:
-        """Return the row of a layer that comes with values of samples.
+    def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64]) -> int:
+        """Return the row of a layer that comes for samples.
 
         Raises:
-            AnalysisError: Values and samples do not fit each other, or the layers change from group to group.
+            AnalysisError: The layers, or the samples within a group, change.
         """
-        self._check_samples(model, layer, sample_index, values)
+        self._check_samples(model, layer, sample_index)
         key = (model, layer.name)
         row = self._rows.get(key)
         if row is None:
@@ -96,13 +96,7 @@ class LayerRows:
             )
         )
 
-    def _check_samples(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
-        if values.ndim == 0 or len(values) != len(sample_index):
-            rows = "a single number" if values.ndim == 0 else f"{len(values)} rows"
-            raise AnalysisError(
-                f"Layer {layer.name!r} of model {model!r} gives {rows} for {len(sample_index)} samples; "
-                "its first dimension must be the sample."
-            )
+    def _check_samples(self, model: str, layer: Layer, sample_index: NDArray[np.int64]) -> None:
         if self.samples is None:
             self.samples = sample_index.copy()
         elif sample_index is not self._checked and not np.array_equal(sample_index, self.samples):
@@ -111,3 +105,17 @@ class LayerRows:
                 "CKA compares representations of the same samples."
             )
         self._checked = sample_index
+
+
+def check_values(model: str, layer: Layer, sample_index: NDArray[np.int64], values: Tensor) -> None:
+    """Check that values have one row for each sample.
+
+    Raises:
+        AnalysisError: They have not.
+    """
+    if values.ndim == 0 or len(values) != len(sample_index):
+        rows = "a single number" if values.ndim == 0 else f"{len(values)} rows"
+        raise AnalysisError(
+            f"Layer {layer.name!r} of model {model!r} gives {rows} for {len(sample_index)} samples; "
+            "its first dimension must be the sample."
+        )

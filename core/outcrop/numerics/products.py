@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,8 +17,8 @@ OFFSET = 8.0
 Below, float32 leaves the centred Gram matrix six digits; above, the mean would eat them one by one.
 """
 
-FEATURE_CHUNK = 1 << 22
-"""Values centred at a time (16 MiB), so that centring needs no second copy of a layer."""
+FEATURE_CHUNK = 1 << 20
+"""Values centred at a time (4 MiB), so that they stay in the caches and centring needs no second copy of a layer."""
 
 # Squared norms beyond these leave float32's range, or its full precision, somewhere in the matrix.
 _LARGEST, _SMALLEST = 1e36, 1e-24
@@ -46,6 +48,7 @@ class CentredGram:
             features themselves.
         non_finite: Number of NaN or infinite features; where there are any, the matrix is zero.
         product_epsilon: Resolution of the type in which the matrix was multiplied.
+        offset: Whether the mean of the features is large beside their variance.
         row_means: (sample,): of the kernel matrix before it was double-centred, up to a constant; None where they
             are 0, as those of mean-free features.
     """
@@ -58,26 +61,54 @@ class CentredGram:
     noise: float
     non_finite: int
     product_epsilon: float
+    offset: bool
     row_means: Tensor | None = None
 
 
-def centred_gram(values: Float[Tensor, "sample ..."], *, unit_norm: bool = False) -> CentredGram:
+def centred_gram(
+    values: Float[Tensor, "sample ..."], *, unit_norm: bool = False, expect_offset: bool = False
+) -> CentredGram:
     """Return the Gram matrix of the mean-free features of one group of samples.
 
     The product runs in the type of the features (half precision is widened to float32) and everything after it in
     float64. The product itself tells how large the mean is (the sum of its entries over n^2, against its
     trace over n), so only layers with an offset pay for centring the features; and whether one component holds nearly
-    all variance, so only such layers pay for a product in float64. Cost: 3/4 n^2 p, up to four times that.
+    all variance, so only such layers pay for a product in float64. Cost: at most 3/4 n^2 p, up to four times that.
 
     Args:
         values: Any strides; dimensions are flattened in the order that needs no copy.
         unit_norm: Whether samples are divided by their norms first (the cosine kernel); those of norm 0 stay as they
             are.
+        expect_offset: Whether the layer had an offset before: features are centred at once, which is right in any
+            case and costs less than a product that turns out useless.
     """
     features = flatten_samples(values)
     stored = float(torch.finfo(values.dtype).eps) if values.is_floating_point() or values.is_complex() else 0.0
     with full_precision(features.device):
-        return _centred(features, stored, unit_norm)
+        found = _centred_at_once(features, stored) if expect_offset and not unit_norm else None
+        return _centred(features, stored, unit_norm) if found is None else found
+
+
+def _centred_at_once(features: Tensor, stored: float) -> CentredGram | None:
+    """Return the matrix of features that are centred first; None where their squares leave the range of their type."""
+    product, grand = _product_about_mean(features, features.dtype, None)
+    gram = product.to(_wide(features.device), torch.float64)
+    trace, norm = _centre(gram)
+    size = trace / len(gram) + grand
+    if not _SMALLEST * features.shape[1] < size < _LARGEST:
+        return None
+    return _examined(features, stored, _Centred(gram, trace, norm, size, 0, grand > OFFSET / 2 * (size - grand)), None)
+
+
+class _Centred(NamedTuple):
+    """A double-centred matrix, its trace and Frobenius norm; mean squared norm of samples, offset included."""
+
+    gram: Tensor
+    trace: float
+    norm: float
+    size: float
+    exponent: int
+    offset: bool
 
 
 def _centred(features: Tensor, stored: float, unit_norm: bool) -> CentredGram:
@@ -87,7 +118,7 @@ def _centred(features: Tensor, stored: float, unit_norm: bool) -> CentredGram:
     rows, grand, size, norm = _row_means(gram)
     if not _SMALLEST * features.shape[1] < size < _LARGEST:
         if non_finite := features.numel() - int(torch.isfinite(features).sum()):
-            return CentredGram(torch.zeros_like(gram), 0, 0.0, 0.0, epsilon, 1.0, non_finite, epsilon)
+            return CentredGram(torch.zeros_like(gram), 0, 0.0, 0.0, epsilon, 1.0, non_finite, epsilon, False)
         features, exponent = _in_range(features)
         gram = symmetric_product(features).to(gram)
         rows, grand, size, norm = _row_means(gram)
@@ -99,21 +130,29 @@ def _centred(features: Tensor, stored: float, unit_norm: bool) -> CentredGram:
         gram *= inverse.unsqueeze(1)
         gram *= inverse
         rows, grand, size, norm = _row_means(gram)
-        if precise or grand > OFFSET * (size - grand):
+        if precise or _has_offset(grand, size):
             inverse = inverse if precise else _inverse_norms(features)
             size = float((inverse > 0).sum()) / len(gram)
             grand = math.inf
         exponent = 0
-    if grand > OFFSET * (size - grand):
-        gram = _product_about_mean(features, features.dtype, inverse).to(gram)
+    offset = _has_offset(grand, size)
+    if offset:
+        gram = _product_about_mean(features, features.dtype, inverse)[0].to(gram)
         trace, norm = _centre(gram)
     else:
         _subtract_means(gram, rows)
         trace = max(len(gram) * (size - grand), 0.0)
+    return _examined(features, stored, _Centred(gram, trace, norm, size, exponent, offset), inverse)
+
+
+def _examined(features: Tensor, stored: float, found: _Centred, inverse: Tensor | None) -> CentredGram:
+    """Return a matrix with what it holds of rounding, made again in float64 where one component is nearly all of it."""
+    gram, trace, norm, size, exponent, offset = found
+    epsilon = float(torch.finfo(features.dtype).eps)
     # share^2 <= sum of squared eigenvalues / trace^2, so no layer of a large share escapes; and the sum is <= share.
     again = features.dtype == torch.float32 and norm >= (1 - REMAINDER) * trace > 0
     if again:
-        gram = _product_about_mean(features.to(gram.device), torch.float64, inverse)
+        gram, _ = _product_about_mean(features.to(gram.device), torch.float64, inverse)
         trace, _ = _centre(gram)
     share = trace / (size * len(gram)) if size else 0.0
     product = float(torch.finfo(torch.float64).eps) if again else epsilon
@@ -122,7 +161,12 @@ def _centred(features: Tensor, stored: float, unit_norm: bool) -> CentredGram:
     noise = min(max(ROUNDING * product, held), 1.0)
     # Samples of norm s have inner products (s^2 + s'^2 - distance^2) / 2, and s^2 is 1 or 0.
     means = None if inverse is None else ((inverse > 0).to(gram) - gram.diagonal()) / 2
-    return CentredGram(gram, 2 * exponent, trace, share, epsilon, noise, 0, product, means)
+    return CentredGram(gram, 2 * exponent, trace, share, epsilon, noise, 0, product, offset, means)
+
+
+def _has_offset(grand: float, size: float) -> bool:
+    """Return whether the squared norm of the mean is large beside the variance, given the mean squared norm."""
+    return grand > OFFSET * (size - grand)
 
 
 def _centre(gram: Tensor) -> tuple[float, float]:
@@ -155,15 +199,17 @@ def flatten_samples(values: Float[Tensor, "sample ..."]) -> Float[Tensor, "sampl
 
 
 def symmetric_product(features: Float[Tensor, "row feature"]) -> Float[Tensor, "row row"]:
-    """Return ``X X'``, computing three quarters of it and mirroring the rest."""
+    """Return ``X X'``, computing what is on and below the diagonal in strips of rows, and mirroring the rest."""
     rows = len(features)
     if rows < 64:
         return features @ features.T
-    half = rows // 2
+    # One thread keeps its pace in narrow strips; several divide a strip among them, and a GPU wants it large.
+    strips = 4 if features.device.type == "cpu" and torch.get_num_threads() == 1 else 2
     product = features.new_empty(rows, rows)
-    product[:half] = features[:half] @ features.T
-    product[half:, half:] = features[half:] @ features[half:].T
-    product[half:, :half] = product[:half, half:].T
+    ends = [rows * place // strips for place in range(strips + 1)]
+    for start, stop in pairwise(ends):
+        product[start:stop, :stop] = features[start:stop] @ features[:stop].T
+        product[:start, start:stop] = product[start:stop, :start].T
     return product
 
 
@@ -231,14 +277,13 @@ def _in_range(features: Tensor) -> tuple[Tensor, int]:
     return torch.ldexp(torch.ldexp(features, steps[0]), steps[1]), exponent
 
 
-def _product_about_mean(features: Tensor, dtype: torch.dtype, inverse_norms: Tensor | None) -> Tensor:
+def _product_about_mean(features: Tensor, dtype: torch.dtype, inverse_norms: Tensor | None) -> tuple[Tensor, float]:
+    """Return the product of features less their mean, and the squared norm of that mean."""
     product = features.new_zeros(len(features), len(features), dtype=dtype)
+    grand = features.new_zeros((), dtype=dtype)
     for part in _parts(features):
-        if inverse_norms is None:
-            centred = part.to(dtype)
-            centred = centred - centred.mean(dim=0)
-        else:
-            centred = part.to(inverse_norms) * inverse_norms.unsqueeze(1)
-            centred = (centred - centred.mean(dim=0)).to(product)
-        product += symmetric_product(centred)
-    return product
+        scaled = part.to(dtype) if inverse_norms is None else part.to(inverse_norms) * inverse_norms.unsqueeze(1)
+        mean = scaled.mean(dim=0)
+        grand += torch.dot(mean, mean)
+        product += symmetric_product((scaled - mean).to(product))
+    return product, float(grand)

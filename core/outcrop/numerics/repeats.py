@@ -1,65 +1,60 @@
 """Recognise values that were seen before for the same samples, so that they are multiplied once."""
 
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 PROBE = 1024
 """Values kept of each tensor; what writes to its memory behind torch's back (a reused numpy buffer) shows in them."""
 
 
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
-class _Seen:
+class _Seen(Generic[Result]):
+    sample_index: NDArray[np.int64]
     values: Tensor
     version: int
     probe: Tensor
-    row: int
+    result: Result
 
 
-class Repeats:
-    """Remembers, within one group of samples, the last layer and the inputs of the models.
+class Repeats(Generic[Result]):
+    """Remembers what was made of each model's last layer.
 
-    A layer repeats another one where it is the same memory, not written to since (identities, dropout that is off,
-    flattening), or an input equal to another model's. Tensors are held while they are compared against, so that
-    no address is mistaken for that of freed memory: the last layer's, which the network needs at that time anyway,
-    and each different input.
+    A layer repeats another one of its model where it is the same memory, not written to since (identities, dropout
+    that is off, flattening). The last layer's tensor is held, so that no address is mistaken for that of freed memory;
+    the network needs it at that time anyway. Different models may ask from different threads.
     """
 
     def __init__(self) -> None:
-        self._last: _Seen | None = None
-        self._inputs: list[_Seen] = []
+        self._last: dict[str, _Seen[Result]] = {}
 
-    def find(self, values: Tensor, *, is_input: bool) -> int | None:
-        """Return the row of the layer that the values repeat, or None.
+    def find(self, model: str, values: Tensor) -> Result | None:
+        """Return what was made of the model's last layer where the values (sample, ...) repeat it, or None."""
+        last = self._last.get(model)
+        return last.result if last is not None and _same_memory(last, values) else None
 
-        Args:
-            values: (sample, ...).
-            is_input: Whether they are an input of a model; inputs are compared by value.
-        """
-        if self._last is not None and _same_memory(self._last, values):
-            return self._last.row
-        if is_input:
-            for seen in self._inputs:
-                if _same_values(seen, values):
-                    return seen.row
-        return None
-
-    def remember(self, values: Tensor, row: int, *, is_input: bool) -> None:
-        """Remember the values of a row."""
-        self._last = None
+    def remember(self, model: str, sample_index: NDArray[np.int64], values: Tensor, result: Result) -> None:
+        """Remember what was made of the values (sample, ...) of a layer."""
         if values.is_inference() or not values.numel():
-            return
-        self._last = _Seen(values, values._version, _probe(values), row)
-        if is_input:
-            self._inputs.append(self._last)
+            self._last.pop(model, None)
+        else:
+            self._last[model] = _Seen(sample_index, values, values._version, _probe(values), result)
 
-    def forget(self) -> None:
-        """Let go of all tensors."""
-        self._last, self._inputs = None, []
+    def forget(self, sample_index: NDArray[np.int64]) -> None:
+        """Let go of the layers of samples; models that have gone on to others are left alone."""
+        for model, seen in tuple(self._last.items()):
+            if np.array_equal(seen.sample_index, sample_index):
+                self._last.pop(model, None)
 
 
-def _same_memory(seen: _Seen, values: Tensor) -> bool:
+def _same_memory(seen: _Seen[Any], values: Tensor) -> bool:
     # Storage objects, not addresses: two arrays that came one after the other in the same buffer have two of them.
     return bool(
         not values.is_inference()
@@ -77,18 +72,6 @@ def _same_memory(seen: _Seen, values: Tensor) -> bool:
 def _same_layout(values: Tensor, other: Tensor) -> bool:
     # Strides alone do not tell: two slices of one tensor share them, and may have equally many values.
     return values.shape == other.shape and values.stride() == other.stride()
-
-
-def _same_values(seen: _Seen, values: Tensor) -> bool:
-    return (
-        values.dtype == seen.values.dtype
-        and values.device == seen.values.device
-        and _same_layout(values, seen.values)
-        and values.numel() > 0
-        and seen.values._version == seen.version
-        and torch.equal(_probe(values), seen.probe)
-        and torch.equal(values, seen.values)
-    )
 
 
 def _probe(values: Tensor) -> Tensor:

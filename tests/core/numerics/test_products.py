@@ -16,10 +16,16 @@ def relative(found, values):
     return float((torch.ldexp(found.gram, torch.tensor(found.exponent)) - true).abs().max() / true.abs().max())
 
 
-@pytest.mark.parametrize("rows", [3, 63, 64, 129])
-def test_the_mirrored_product_is_the_product(rows):
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 3, 63, 64, 65, 129])
+def test_the_mirrored_product_is_the_product(rows, threads):
     x = torch.randn(rows, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(symmetric_product(x), x @ x.T)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.testing.assert_close(symmetric_product(x), x @ x.T)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 100.0, 1000.0])
@@ -132,3 +138,27 @@ def test_samples_of_unit_norm_have_their_cosines_and_their_row_means(offset):
     torch.testing.assert_close(found.row_means - found.row_means.mean(), expected, rtol=0, atol=1e-6)
     assert found.exponent == 0
     assert centred_gram(values).row_means is None
+
+
+@pytest.mark.parametrize("offset", [0.0, 5.0, 300.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_features_that_are_centred_at_once_give_what_they_give_otherwise(offset, dtype):
+    values = (torch.randn(70, 4000, generator=torch.Generator().manual_seed(0)) + offset).to(dtype)
+    plain, expecting = centred_gram(values), centred_gram(values, expect_offset=True)
+    assert plain.offset == expecting.offset == (offset > 0)
+    assert relative(expecting, values.double()) < 2e-6
+    for name in ("trace", "variance_share"):
+        assert getattr(expecting, name) == pytest.approx(getattr(plain, name), rel=1e-4)
+    assert (expecting.exponent, expecting.non_finite, expecting.product_epsilon) == (0, 0, plain.product_epsilon)
+
+
+def test_an_offset_that_was_expected_and_is_not_there_or_out_of_range_does_no_harm():
+    values = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
+    for size in (1e-25, 1e25):
+        found = centred_gram(values * size, expect_offset=True)
+        assert found.exponent != 0
+        assert relative(found, values.double() * size) < 1e-5
+    broken = values.clone()
+    broken[3, 3] = torch.nan
+    assert centred_gram(broken, expect_offset=True).non_finite == 1
+    assert centred_gram(torch.zeros(8, 3), expect_offset=True).variance_share == 0

@@ -6,39 +6,40 @@ from outcrop.models.model import Layer
 from outcrop.numerics import GramAccumulator
 from outcrop.numerics.repeats import Repeats
 
+SAMPLES = np.arange(8)
 
-def seen(values, *, is_input=False):
+
+def seen(values):
     repeats = Repeats()
-    repeats.remember(values, 7, is_input=is_input)
+    repeats.remember("m", SAMPLES, values, 7)
     return repeats
 
 
 def test_the_same_memory_is_recognised_under_another_shape():
     values = torch.randn(8, 3, 4)
-    assert seen(values).find(values.detach(), is_input=False) == 7
-    assert seen(values).find(values.flatten(1), is_input=False) == 7
+    assert seen(values).find("m", values.detach()) == 7
+    assert seen(values).find("m", values.flatten(1)) == 7
     images = torch.randn(4, 3, 5, 6).contiguous(memory_format=torch.channels_last)
-    assert seen(images).find(images.detach(), is_input=False) == 7
+    assert seen(images).find("m", images.detach()) == 7
 
 
 @pytest.mark.parametrize("size", [3, 100_000])
 def test_what_was_written_to_since_is_not_the_same(size):
     values = torch.randn(8, size)
     repeats = seen(values.detach())
-    assert repeats.find(values.relu_().detach(), is_input=False) is None
+    assert repeats.find("m", values.relu_().detach()) is None
 
 
 def test_a_numpy_buffer_that_is_used_again_is_not_the_same():
     buffer = np.ones((8, 5))
-    repeats = seen(torch.from_numpy(buffer), is_input=True)
+    repeats = seen(torch.from_numpy(buffer))
     buffer[:] = 2
-    assert repeats.find(torch.from_numpy(buffer), is_input=False) is None
-    assert repeats.find(torch.from_numpy(buffer), is_input=True) is None
+    assert repeats.find("m", torch.from_numpy(buffer)) is None
     # Not even through a tensor of the same storage, whose version does not tell.
     tensor = torch.from_numpy(buffer)
-    repeats = seen(tensor, is_input=True)
+    repeats = seen(tensor)
     buffer[:] = 3
-    assert repeats.find(tensor, is_input=True) is None
+    assert repeats.find("m", tensor) is None
 
 
 def test_slices_of_equally_many_values_and_the_same_strides_are_not_the_same():
@@ -47,16 +48,16 @@ def test_slices_of_equally_many_values_and_the_same_strides_are_not_the_same():
     whole[:, 0, 5] = 3
     first, second = whole[:, :2, :6], whole[:, :3, :4]
     assert (first.stride(), first.numel()) == (second.stride(), second.numel())
-    assert seen(first).find(second, is_input=False) is None
-    assert seen(first).find(whole[:, :2, :6], is_input=False) == 7
+    assert seen(first).find("m", second) is None
+    assert seen(first).find("m", whole[:, :2, :6]) == 7
 
 
 def test_an_address_that_was_freed_and_given_out_again_is_not_the_same():
     repeats = Repeats()
     for row in range(20):
         values = torch.full((64, 1000), 1.0)
-        assert repeats.find(values, is_input=False) is None
-        repeats.remember(values, row, is_input=False)
+        assert repeats.find("m", values) is None
+        repeats.remember("m", SAMPLES, values, row)
         del values
 
 
@@ -75,43 +76,29 @@ def test_an_address_that_was_freed_and_given_out_again_is_not_the_same():
 )
 def test_another_view_of_the_memory_and_a_copy_are_not_the_same(other):
     values = torch.randn(8, 8)
-    assert seen(values).find(other(values), is_input=False) is None
+    assert seen(values).find("m", other(values)) is None
 
 
-def test_inputs_are_compared_by_value_with_all_before():
-    first, second = torch.randn(8, 5), torch.randn(8, 5)
-    repeats = Repeats()
-    for row, values in enumerate((first, second)):
-        repeats.remember(values, row, is_input=True)
-    repeats.remember(torch.randn(8, 5), 2, is_input=False)
-    assert repeats.find(first.clone(), is_input=True) == 0
-    assert repeats.find(second.clone(), is_input=True) == 1
-    assert repeats.find(second.clone(), is_input=False) is None
-    assert repeats.find(second.double(), is_input=True) is None
-    changed = second.clone()
-    changed[3, 3] += 1e-6
-    assert repeats.find(changed, is_input=True) is None
-    repeats.forget()
-    assert repeats.find(first, is_input=True) is None
-
-
-def test_an_input_that_its_network_overwrote_is_compared_with_no_longer():
-    values = torch.randn(8, 5)
-    repeats = seen(values, is_input=True)
-    values.zero_()
-    assert repeats.find(torch.zeros(8, 5), is_input=True) is None
+def test_each_model_repeats_its_own_layers_only_until_their_samples_are_forgotten():
+    values, others = torch.randn(8, 5), torch.randn(8, 5)
+    repeats = seen(values)
+    repeats.remember("ahead", SAMPLES + 8, others, 9)
+    assert repeats.find("ahead", values) is None
+    repeats.forget(SAMPLES)
+    assert repeats.find("m", values) is None
+    assert repeats.find("ahead", others) == 9
 
 
 def test_values_that_are_not_numbers_or_not_there_are_never_the_same():
-    assert seen(torch.full((8, 5), torch.nan)).find(torch.full((8, 5), torch.nan), is_input=True) is None
+    assert seen(torch.full((8, 5), torch.nan)).find("m", torch.full((8, 5), torch.nan)) is None
     empty = torch.zeros(8, 0)
-    assert seen(empty).find(empty, is_input=True) is None
+    assert seen(empty).find("m", empty) is None
 
 
 def test_tensors_of_inference_mode_have_no_version_and_are_never_the_same():
     with torch.inference_mode():
         values = torch.randn(8, 5)
-    assert seen(values, is_input=True).find(values, is_input=True) is None
+    assert seen(values).find("m", values) is None
 
 
 def layer(name, index):

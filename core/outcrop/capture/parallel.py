@@ -1,0 +1,173 @@
+"""Run several models at the same time, each on a share of the processor's cores.
+
+A model alone on all cores loses time wherever its threads wait for one another: at every small operation, and in
+Python. Models side by side do not wait. What accumulators take, they take on one thread and in the same order as ever.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop.capture.accumulator import Accumulator, ReducingAccumulator
+from outcrop.capture.source import ActivationSource, Visit, bytes_per_sample
+from outcrop.models.model import Layer
+
+MOST_MODELS = 4
+"""Models that run at the same time, each of which holds a batch of activations."""
+
+BUDGET = 1 << 29
+"""Bytes that reduced layers may hold until it is their turn."""
+
+AHEAD = 2
+"""Groups that a model may be ahead of what accumulators have taken."""
+
+IMBALANCE = 1.25
+"""How much more than its share of the work the largest model may be, as the others' cores would wait for it."""
+
+Groups = Iterator[tuple[NDArray[np.int64], Visit]]
+
+
+class _Reduced(NamedTuple):
+    """What one model has given for one group: the samples, and for each layer one result for each accumulator."""
+
+    sample_index: NDArray[np.int64]
+    layers: list[tuple[Layer, list[Any]]]
+
+
+def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[Accumulator], group_size: int) -> int:
+    """Return how many models to run at the same time; 1 where one after the other is right, or faster.
+
+    Args:
+        sources: One per model.
+        accumulators: All that are fed.
+        group_size: Samples of a group.
+    """
+    if len(sources) < 2 or not all_reduce(accumulators) or not _apart(sources):
+        return 1
+    import torch
+
+    count = min(len(sources), torch.get_num_threads(), MOST_MODELS)
+    held = sum(
+        accumulator.reduced_bytes(layer, group_size)
+        for accumulator in accumulators
+        for source in sources
+        for layer in source.layers
+    )
+    work = [sum(map(bytes_per_sample, source.layers)) for source in sources]
+    return 1 if (AHEAD + 1) * held > BUDGET or count * max(work) > IMBALANCE * sum(work) else count
+
+
+def all_reduce(accumulators: Sequence[Accumulator]) -> TypeGuard[Sequence[ReducingAccumulator]]:
+    """Return whether accumulators can be fed while other models run."""
+    return all(isinstance(accumulator, ReducingAccumulator) for accumulator in accumulators)
+
+
+def _apart(sources: Sequence[ActivationSource]) -> bool:
+    """Return whether no source uses what another one does."""
+    used = [source.uses() for source in sources]
+    known = [parts for parts in used if parts is not None]
+    return len(known) == len(used) and len(frozenset().union(*known)) == sum(map(len, known))
+
+
+def visit_together(
+    sources: Sequence[ActivationSource],
+    streams: Sequence[Groups],
+    accumulators: Sequence[ReducingAccumulator],
+    *,
+    models: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Feed accumulators with all groups of all sources, some models at a time.
+
+    Args:
+        sources: One per model.
+        streams: Their groups.
+        accumulators: What the values are reduced to.
+        models: How many run at the same time.
+        advance: Called with the number of samples that a model has seen.
+    """
+    with _reducers(models) as pool:
+        for together in _rounds(sources, streams, accumulators, pool, advance):
+            for source, (sample_index, layers) in zip(sources, together, strict=True):
+                for layer, reduced in layers:
+                    for accumulator, one in zip(accumulators, reduced, strict=True):
+                        accumulator.take(source.name, layer, sample_index, one)
+            for accumulator in accumulators:
+                accumulator.end_batch()
+
+
+def _rounds(
+    sources: Sequence[ActivationSource],
+    streams: Sequence[Groups],
+    accumulators: Sequence[ReducingAccumulator],
+    pool: ThreadPoolExecutor,
+    advance: Callable[[int], None],
+) -> Generator[tuple[_Reduced, ...]]:
+    """Yield what all models have given for one group after the other, while the next groups are under way."""
+    ready: list[deque[_Reduced | None]] = [deque() for _ in sources]
+    running: dict[Future[_Reduced | None], int] = {}
+    try:
+        while True:
+            for place, (source, groups) in enumerate(zip(sources, streams, strict=True)):
+                # One task of a model at a time: its groups come one after the other.
+                if place not in running.values() and len(ready[place]) < AHEAD and None not in ready[place]:
+                    running[pool.submit(_reduce_group, source, groups, accumulators)] = place
+            if all(ready):
+                first = [results.popleft() for results in ready]
+                together = tuple(one for one in first if one is not None)
+                if len(together) < len(first):
+                    return
+                yield together
+                continue
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                found = future.result()
+                ready[running.pop(future)].append(found)
+                if found is not None:
+                    advance(len(found.sample_index))
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _reduce_group(
+    source: ActivationSource, groups: Groups, accumulators: Sequence[ReducingAccumulator]
+) -> _Reduced | None:
+    """Return what one model gives for its next group; None where there is none."""
+    following = next(groups, None)
+    if following is None:
+        return None
+    sample_index, visit = following
+    layers: list[tuple[Layer, list[Any]]] = []
+
+    def reduce(layer: Layer, values: Any) -> None:
+        layers.append((layer, [one.reduce(source.name, layer, sample_index, values) for one in accumulators]))
+
+    visit(reduce)
+    return _Reduced(sample_index, layers)
+
+
+@contextmanager
+def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
+    """Give threads for some models, each of which has its share of what one operation runs on."""
+    import torch
+
+    from outcrop.models.module_hooks import uncompiled
+
+    threads = torch.get_num_threads()
+    share = max(1, threads // models)
+    pool = ThreadPoolExecutor(models, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
+    # Every visit sets and resets for the whole process what is compiled: this one comes first and goes last.
+    with uncompiled():
+        try:
+            # The calling thread works while the others do. Set last, since later threads take over what was set last.
+            torch.set_num_threads(1)
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
