@@ -35,7 +35,7 @@ class Recipe(_Frozen):
     name: str
     family: str
     architecture: Architecture
-    data: Literal["zoo:patches"] = "zoo:patches"
+    data: str = "zoo:patches"
     images_per_class: int = 300
     seed: int = 0
     epochs: int = Field(default=60, ge=1)

@@ -205,10 +205,13 @@ def symmetric_product(features: Float[Tensor, "row feature"]) -> Float[Tensor, "
         return features @ features.T
     # One thread keeps its pace in narrow strips; several divide a strip among them, and a GPU wants it large.
     strips = 4 if features.device.type == "cpu" and torch.get_num_threads() == 1 else 2
-    product = features.new_empty(rows, rows)
     ends = [rows * place // strips for place in range(strips + 1)]
+    product = features.new_zeros(rows, rows)
+    # Features by the million do not stay in the caches from one strip to the next.
+    for part in _parts(features):
+        for start, stop in pairwise(ends):
+            product[start:stop, :stop].addmm_(part[start:stop], part[:stop].T)
     for start, stop in pairwise(ends):
-        product[start:stop, :stop] = features[start:stop] @ features[:stop].T
         product[:start, start:stop] = product[start:stop, :start].T
     return product
 
@@ -281,9 +284,10 @@ def _product_about_mean(features: Tensor, dtype: torch.dtype, inverse_norms: Ten
     """Return the product of features less their mean, and the squared norm of that mean."""
     product = features.new_zeros(len(features), len(features), dtype=dtype)
     grand = features.new_zeros((), dtype=dtype)
+    weights = features.new_full((len(features),), 1 / len(features), dtype=dtype)
     for part in _parts(features):
         scaled = part.to(dtype) if inverse_norms is None else part.to(inverse_norms) * inverse_norms.unsqueeze(1)
-        mean = scaled.mean(dim=0)
+        mean = torch.mv(scaled.T, weights.to(scaled))
         grand += torch.dot(mean, mean)
         product += symmetric_product((scaled - mean).to(product))
     return product, float(grand)
