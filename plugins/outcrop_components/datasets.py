@@ -48,11 +48,12 @@ def per_layer_dataset(components: ComponentStatistics) -> xr.Dataset:
         "component_share": xr.Variable(("layer", "component"), components.share, _ALL),
         "effective_samples": xr.Variable("layer", components.effective_samples, _ALL),
         "degenerate": ("layer", components.degenerate),
+        "unconverged": ("layer", components.unconverged),
         "non_finite_count": ("layer", components.non_finite_count),
         "feature_count": ("layer", components.feature_count),
     }
     return xr.Dataset(
-        variables, _layer_coordinates(components, "layer", ""), {"kind": "per_layer", "kind_version": "1.1"}
+        variables, _layer_coordinates(components, "layer", ""), {"kind": "per_layer", "kind_version": "1.2"}
     )
 
 

@@ -422,7 +422,7 @@ def test_one_error_lists_every_problem() -> None:
     broken = per_layer().drop_vars("depth").assign(extra=("layer", [1, 2, 3]))
     broken["pc_share"] = broken["pc_share"] + 1
     with pytest.raises(
-        SchemaError, match=r"3 problems in a result of kind 'per_layer' 1\.1: coords/depth: .*; "
+        SchemaError, match=r"3 problems in a result of kind 'per_layer' 1\.2: coords/depth: .*; "
     ) as raised:
         KINDS["per_layer"].validate(broken)
     assert [problem.path for problem in raised.value.problems] == [
@@ -435,7 +435,7 @@ def test_one_error_lists_every_problem() -> None:
 
 def test_a_single_problem_is_counted_in_the_singular() -> None:
     with pytest.raises(
-        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.1: coords/depth: expected int"
+        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.2: coords/depth: expected int"
     ):
         KINDS["per_layer"].validate(per_layer().drop_vars("depth"))
 
@@ -448,7 +448,7 @@ def test_a_dataset_of_another_kind_is_refused() -> None:
 def test_annotating_fills_in_cf_attributes_and_leaves_the_original_alone() -> None:
     plain = per_layer().drop_attrs()
     annotated = KINDS["per_layer"].annotate(plain)
-    assert annotated.attrs == {"kind": "per_layer", "kind_version": "1.1"}
+    assert annotated.attrs == {"kind": "per_layer", "kind_version": "1.2"}
     assert annotated["pc_share"].attrs == {
         "long_name": "share of variance of the first principal component",
         "units": "1",

@@ -5,14 +5,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+import xarray as xr
+from onnx import numpy_helper
 
 from outcrop.errors import ZooError
 from outcrop.progress import Advance
+from outcrop_zoo.architectures import build_architecture
 from outcrop_zoo.build import build, graph_accuracy
 from outcrop_zoo.cards import Card, read_card
+from outcrop_zoo.interventions import ColourJitterSpec
 from outcrop_zoo.patches import load_patches
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.training import ImageSet, read_checkpoint, train
@@ -134,3 +139,60 @@ def test_graph_accuracy_counts_a_last_batch_that_is_smaller(built: tuple[Card, P
         for image, label in zip(some.images, some.labels, strict=True)
     ]
     assert graph_accuracy(content, some) == pytest.approx(sum(hits) / 263)
+
+
+def test_a_series_of_checkpoints_is_built_beside_the_model(
+    built: tuple[Card, Path], tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe.model_copy(update={"snapshots": (0, 4, 6)})
+    folder = tmp_path / "zoo"
+    seen = Recorder()
+    card = build(recipe, folder=folder, threads=1, progress=seen)
+    assert sorted(path.name for path in folder.glob("*.onnx")) == [
+        "tiny.onnx",
+        "tiny@0.onnx",
+        "tiny@4.onnx",
+        "tiny@6.onnx",
+    ]
+    assert not list((tmp_path / "cache" / "training").iterdir())
+    cards = {step: read_card(folder / f"tiny@{step}.json") for step in (0, 4, 6)}
+    assert [cards[step].step for step in cards] == [0, 4, 6]
+    assert all(card.recipe == recipe for card in cards.values())
+
+    def weights(name: str) -> dict[str, np.ndarray]:
+        model = onnx.load_model(folder / f"{name}.onnx")
+        return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+
+    # The snapshots changed nothing, and the last one is the model itself.
+    assert hashlib.sha256((folder / "tiny.onnx").read_bytes()).hexdigest() == built[0].sha256 == card.sha256
+    last, end = weights("tiny@6"), weights("tiny")
+    assert all(np.array_equal(value, end[name]) for name, value in last.items())
+    torch.manual_seed(recipe.seed)
+    fresh = build_architecture(recipe.architecture).state_dict()
+    start = weights("tiny@0")
+    np.testing.assert_array_equal(start["conv.weight"], fresh["conv.weight"].half().numpy())
+    assert not np.array_equal(weights("tiny@4")["conv.weight"], end["conv.weight"])
+    trained = [card.training for card in (*cards.values(), card)]
+    assert [record.epochs for record in trained if record] == [0, 1, 2, 2]
+    seconds = [record.seconds for record in trained if record]
+    assert seconds == sorted(seconds)
+    for path in folder.iterdir():
+        if path.name != "tiny@4.json":
+            path.unlink()
+    with pytest.raises(ZooError, match=r"tiny@4.json exists already; choose another folder, or pass --force"):
+        build(recipe, folder=folder, threads=1)
+
+
+def test_a_build_cites_what_was_done_and_stores_its_metrics(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe.model_copy(update={"epochs": 1, "interventions": (ColourJitterSpec(),)})
+    card = build(recipe, folder=tmp_path / "zoo", threads=1, study=tmp_path / "study.zarr")
+    assert card.references == (
+        "https://arxiv.org/abs/1512.03385",
+        "https://arxiv.org/abs/2010.15327",
+        "https://arxiv.org/abs/2202.07184",
+        "https://arxiv.org/abs/2002.05709",
+    )
+    with xr.open_datatree(tmp_path / "study.zarr", engine="zarr") as tree:
+        [run] = tree["results/training"].children.values()
+        assert run["training"].attrs["model"] == "tiny"
+        assert run["training"]["step"].values.tolist() == [3]

@@ -7,7 +7,7 @@ import pytest
 
 from outcrop_zoo.cards import read_card
 from outcrop_zoo.catalogue import BUNDLED, Catalogue, bundled_cards
-from outcrop_zoo.export import PARITY_TOLERANCE
+from outcrop_zoo.exporting import PARITY_TOLERANCE
 from outcrop_zoo.recipes import recipes
 from outcrop_zoo.verify import verify
 

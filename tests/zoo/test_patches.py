@@ -82,7 +82,9 @@ def test_every_prefix_is_class_balanced(splits: dict[str, Patches]) -> None:
 
 
 def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(ParameterError, match="Unknown split 'validation' of the patches; expected 'train' or 'test'"):
+    with pytest.raises(
+        ParameterError, match="Unknown split 'validation' of the patches; expected one of 'train', 'test', 'fit'"
+    ):
         load_patches("validation")  # type: ignore[arg-type] # the point of the test
 
 

@@ -1,7 +1,13 @@
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
+from torch import nn
 
-from outcrop_zoo.recipes import Recipe, recipes
+from outcrop_zoo.architectures import build_architecture
+from outcrop_zoo.recipes import Architecture, Recipe, recipes
+from outcrop_zoo.training.setup import make_network
 
 
 def test_recipes_are_found_by_the_name_of_the_model_they_make() -> None:
@@ -12,12 +18,77 @@ def test_recipes_are_found_by_the_name_of_the_model_they_make() -> None:
 def test_members_of_a_family_differ_by_seed_depth_or_width_only() -> None:
     def shared(recipe: Recipe) -> dict[str, object]:
         values = recipe.model_dump(exclude={"name", "seed"})
-        values["architecture"] = {key: values["architecture"][key] for key in ("name", "classes")}
+        values["architecture"] = {
+            key: value for key, value in values["architecture"].items() if key not in {"depth", "width"}
+        }
         return values
 
-    members = [shared(recipe) for recipe in recipes().values() if recipe.family == "resnet-patches"]
-    assert len(members) == 4
-    assert all(member == members[0] for member in members)
+    families: dict[str, list[dict[str, object]]] = {}
+    for recipe in recipes().values():
+        families.setdefault(recipe.family, []).append(shared(recipe))
+    assert len(families["resnet-patches"]) == 4
+    assert len(families["resnet-cifar10"]) == 3 * 3 + 4 * 2 + 2 * 3
+    assert all(member == members[0] for members in families.values() for member in members)
+
+
+def test_the_plain_cifar_recipes_are_those_that_the_networks_were_trained_by() -> None:
+    for name, depth, width, seed in (
+        ("resnet110-cifar10-seed0", 110, 1, 0),
+        ("resnet14-cifar10-seed2", 14, 1, 2),
+        ("resnet8x4-cifar10-seed1", 8, 4, 1),
+    ):
+        assert recipes()[name] == Recipe(
+            name=name,
+            family="resnet-cifar10",
+            architecture=Architecture(depth=depth, width=width),
+            data="cifar10-jpeg",
+            seed=seed,
+            epochs=100,
+        )
+
+
+def test_interventions_name_models_of_the_zoo() -> None:
+    named = {
+        model
+        for recipe in recipes().values()
+        for one in recipe.interventions
+        if (model := getattr(one, "model", None)) is not None
+    }
+    assert named <= recipes().keys()
+    assert named == {"resnet110-patches-seed0", "resnet14-cifar10-seed0", "resnet14-cifar10-seed2"}
+
+
+def test_every_recipe_can_be_built_as_a_network_and_its_interventions() -> None:
+    def load_network(name: str) -> nn.Module:
+        return build_architecture(recipes()[name].architecture)
+
+    for family in {recipe.family: recipe for recipe in recipes().values()}.values():
+        network, interventions = make_network(family, load_network)
+        assert len(interventions) == len(family.interventions)
+        assert any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection": "held_out"}, "selection 'held_out' needs held-out images; set held_out_per_class"),
+        ({"held_out_per_class": 3, "images_per_class": None}, "are those after images_per_class of each class; set im"),
+        ({"snapshots": (3, 2)}, r"snapshots must be increasing steps, 0 or above; got \(3, 2\)"),
+        ({"snapshots": (-1,)}, r"snapshots must be increasing steps, 0 or above; got \(-1,\)"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
+    values = recipes()["resnet8-patches-quick"].model_dump()
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate({**values, **changes})
+
+
+def test_recipes_import_no_torch() -> None:
+    code = (
+        "import sys; from outcrop_zoo.recipes import recipes; recipes(); print(*{'torch', 'onnx'} & sys.modules.keys())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == ""
 
 
 def test_a_recipe_survives_its_json() -> None:

@@ -5,28 +5,37 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from outcrop import version
 from outcrop.errors import ZooError
 from outcrop.progress import Progress, silent
+from outcrop_zoo.architectures import REFERENCES
 from outcrop_zoo.cards import AccuracyRecord, Card, FileSource, ModelInput, TrainingRecord, write_card
-from outcrop_zoo.catalogue import cache_folder
-from outcrop_zoo.export import export_network
-from outcrop_zoo.parity import open_session
+from outcrop_zoo.exporting import export_network, open_session
+from outcrop_zoo.folders import cache_folder
 from outcrop_zoo.recipes import Recipe
-from outcrop_zoo.training import ImageSet, TrainingRun, read_checkpoint, train
-from outcrop_zoo.training.data import load_recipe_data
+from outcrop_zoo.training import ImageSet, TrainingRun, read_checkpoint, snapshot_network, train
+from outcrop_zoo.training.checkpoints import snapshot_name, snapshot_path
+from outcrop_zoo.training.data import RecipeData, load_recipe_data
+from outcrop_zoo.training.setup import steps_per_epoch
+from outcrop_zoo.training.storing import store_metrics
+
+if TYPE_CHECKING:
+    from outcrop import Study
 
 LICENCE = "Apache-2.0"
-REFERENCES = {
-    "cifar_resnet": (
-        "https://arxiv.org/abs/1512.03385",
-        "https://arxiv.org/abs/2010.15327",
-        "https://arxiv.org/abs/2202.07184",
-    )
+_INTERVENTION_REFERENCES = {
+    "colour_jitter": "https://arxiv.org/abs/2002.05709",
+    "frozen_prefix": "https://arxiv.org/abs/2307.12941",
+    "initialise_from": "https://arxiv.org/abs/2202.07184",
+    "principal_component_penalty": "https://arxiv.org/abs/2202.07184",
+    "rotation": "https://arxiv.org/abs/2307.12941",
 }
 _PARITY_SAMPLES = 20
 _TEST_BATCH = 250
@@ -38,89 +47,133 @@ def build(
     folder: Path,
     checkpoints: Path | None = None,
     threads: int | None = None,
+    device: str | None = None,
     replace: bool = False,
+    study: "Study | str | os.PathLike[str] | None" = None,
     progress: Progress = silent,
 ) -> Card:
-    """Train a recipe's network and write ``NAME.onnx`` and ``NAME.json`` into a folder.
+    """Train a recipe's network and write ``NAME.onnx`` and ``NAME.json`` into a folder; return the card.
 
-    The same recipe gives the same weights on one machine with one number of threads, also when it is stopped and
-    run again. Nothing is written into the folder before everything has succeeded.
+    So it does with each of the recipe's snapshots, as ``NAME@STEP``. The same recipe gives the same weights on one
+    machine with one kind of device and number of threads, also when it is stopped or killed and run again. Nothing is
+    written into the folder before everything has succeeded.
 
     Args:
         recipe: What to build.
-        folder: Where model and card are written; made where there is none.
+        folder: Where models and cards are written; made where there is none.
         checkpoints: Folder of ``NAME.pt``, written after each epoch and resumed from. By default in outcrop's cache,
             where it is removed after success; one in a folder given here is kept.
         threads: Of torch, during training and testing. By default those of the checkpoint that is resumed, else
             torch's own choice.
+        device: Of the training, such as ``cpu`` or ``cuda``. By default that of the checkpoint, else CUDA where there
+            is any.
         replace: Whether files of an earlier build may be replaced.
+        study: Where the metrics of the training are stored, if anywhere.
         progress: Where epochs and tested images are reported.
 
     Raises:
+        DataNotFoundError: The recipe's images are not on this machine.
         ZooError: The model exists already, the checkpoint does not fit, or the export does not agree with torch.
     """
-    model_path, card_path = folder / f"{recipe.name}.onnx", folder / f"{recipe.name}.json"
-    existing = [path for path in (model_path, card_path) if path.exists()]
+    names = [recipe.name, *(snapshot_name(recipe, step) for step in recipe.snapshots)]
+    existing = [path for name in names for path in _paths(folder, name) if path.exists()]
     if existing and not replace:
         raise ZooError(f"{existing[0]} exists already; choose another folder, or pass --force (replace=True).")
     data = load_recipe_data(recipe)
-    checkpoint = (checkpoints or cache_folder() / "training") / f"{recipe.name}.pt"
+    kept = checkpoints or cache_folder() / "training"
+    checkpoint = kept / f"{recipe.name}.pt"
     with _threads(_chosen_threads(threads, checkpoint, recipe)) as used:
-        run = _train(recipe, data.train, checkpoint, progress)
-        with progress(f"Exporting {recipe.name}", 1, unit="models") as advance:
+        run = _train(recipe, data, checkpoint, device, progress)
+        record = _Record(recipe, data, run, used, progress)
+        made = [
+            record.export(
+                snapshot_network(recipe, snapshot_path(kept, recipe, step), data.train),
+                name=snapshot_name(recipe, step),
+                step=step,
+            )
+            for step in recipe.snapshots
+        ]
+        made.append(record.export(run.network, name=recipe.name, step=run.step))
+    folder.mkdir(parents=True, exist_ok=True)
+    for card, content in made:
+        model_path, card_path = _paths(folder, card.name)
+        partial = model_path.with_name(model_path.name + ".part")
+        partial.write_bytes(content)
+        os.replace(partial, model_path)
+        write_card(card, card_path)
+    if study is not None:
+        store_metrics(run, study, data.training_samples)
+    if checkpoints is None:
+        for path in (checkpoint, *(snapshot_path(kept, recipe, step) for step in recipe.snapshots)):
+            path.unlink()
+    return made[-1][0]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the cards of one training have in common."""
+
+    recipe: Recipe
+    data: RecipeData
+    run: TrainingRun
+    threads: int
+    progress: Progress
+
+    def export(self, network: nn.Module, *, name: str, step: int) -> tuple[Card, bytes]:
+        """Return card and content of one network's file."""
+        recipe, data = self.recipe, self.data
+        with self.progress(f"Exporting {name}", 1, unit="models") as advance:
             exported = export_network(
-                run.network,
+                network,
                 data.test.images[:_PARITY_SAMPLES],
-                name=recipe.name,
+                name=name,
                 classes=data.classes,
                 preprocessing=data.preprocessing,
             )
             advance(1)
-        test = AccuracyRecord(
-            data=data.test_source,
-            images=len(data.test.labels),
-            accuracy=graph_accuracy(
-                exported.content, data.test, progress=progress, description=f"Testing {recipe.name}"
-            ),
+        accuracy = graph_accuracy(exported.content, data.test, progress=self.progress, description=f"Testing {name}")
+        graph_input = exported.model.graph.input[0]
+        card = Card(
+            name=name,
+            family=recipe.family,
+            architecture=recipe.architecture.name,
+            width=recipe.architecture.width,
+            depth=recipe.architecture.depth,
+            seed=recipe.seed,
+            data=recipe.data,
+            recipe=recipe,
+            step=step,
+            training=self._training(step),
+            test=AccuracyRecord(data=data.test_source, images=len(data.test.labels), accuracy=accuracy),
+            licence=LICENCE,
+            references=_references(recipe),
+            opset=exported.opset,
+            input=ModelInput(name=graph_input.name, shape=tuple(data.test.images.shape[1:])),
+            preprocessing=data.preprocessing,
+            classes=data.classes,
+            layers=exported.layers,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            size=len(exported.content),
+            sha256=hashlib.sha256(exported.content).hexdigest(),
+            source=FileSource(file=f"{name}.onnx"),
+            parity=exported.parity,
+            outcrop=version(),
         )
-    graph_input = exported.model.graph.input[0]
-    images = len(data.train.labels)
-    card = Card(
-        name=recipe.name,
-        family=recipe.family,
-        architecture=recipe.architecture.name,
-        width=recipe.architecture.width,
-        depth=recipe.architecture.depth,
-        seed=recipe.seed,
-        data=recipe.data,
-        recipe=recipe,
-        step=recipe.epochs * -(-images // recipe.batch_size),
-        training=TrainingRecord(
-            images=images, epochs=recipe.epochs, seconds=round(run.seconds, 1), threads=used, hardware=_hardware()
-        ),
-        test=test,
-        licence=LICENCE,
-        references=REFERENCES[recipe.architecture.name],
-        opset=exported.opset,
-        input=ModelInput(name=graph_input.name, shape=tuple(data.test.images.shape[1:])),
-        preprocessing=data.preprocessing,
-        classes=data.classes,
-        layers=exported.layers,
-        parameters=sum(parameter.numel() for parameter in run.network.parameters()),
-        size=len(exported.content),
-        sha256=hashlib.sha256(exported.content).hexdigest(),
-        source=FileSource(file=model_path.name),
-        parity=exported.parity,
-        outcrop=version(),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = model_path.with_name(model_path.name + ".part")
-    partial.write_bytes(exported.content)
-    os.replace(partial, model_path)
-    write_card(card, card_path)
-    if checkpoints is None:
-        checkpoint.unlink()
-    return card
+        return card, exported.content
+
+    def _training(self, step: int) -> TrainingRecord:
+        """Return what it took to come to a step; all of the training for the weights that it ends with."""
+        images, rows = len(self.data.train.labels), self.run.history
+        epochs, rest = divmod(step, steps_per_epoch(self.recipe, images))
+        seconds = sum(row["seconds"] for row in rows[:epochs])
+        if rest:
+            seconds += rows[epochs]["seconds"] * rest / steps_per_epoch(self.recipe, images)
+        if step == self.run.step:
+            epochs, seconds = self.recipe.epochs, self.run.seconds
+        hardware = hardware_text(self.run.device)
+        return TrainingRecord(
+            images=images, epochs=epochs, seconds=round(seconds, 1), threads=self.threads, hardware=hardware
+        )
 
 
 def graph_accuracy(
@@ -139,10 +192,27 @@ def graph_accuracy(
     return hits / len(data.labels)
 
 
-def _train(recipe: Recipe, data: ImageSet, checkpoint: Path, progress: Progress) -> TrainingRun:
-    done = len(read_checkpoint(checkpoint, recipe)["history"]) if checkpoint.exists() else 0
+def _train(recipe: Recipe, data: RecipeData, checkpoint: Path, device: str | None, progress: Progress) -> TrainingRun:
+    state = read_checkpoint(checkpoint, recipe) if checkpoint.exists() else None
+    done = len(state["history"]) if state else 0
     with progress(f"Training {recipe.name}", recipe.epochs - done, unit="epochs") as advance:
-        return train(recipe, data, checkpoint=checkpoint, on_epoch=lambda _: advance(1))
+        return train(
+            recipe,
+            data.train,
+            held_out=data.held_out,
+            checkpoint=checkpoint,
+            device=device or (state["settings"]["device"] if state else None),
+            on_epoch=lambda _: advance(1),
+        )
+
+
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.onnx", folder / f"{name}.json"
+
+
+def _references(recipe: Recipe) -> tuple[str, ...]:
+    added = [_INTERVENTION_REFERENCES.get(one.kind, "") for one in recipe.interventions]
+    return tuple(dict.fromkeys([*REFERENCES[recipe.architecture.name], *filter(None, added)]))
 
 
 def _chosen_threads(threads: int | None, checkpoint: Path, recipe: Recipe) -> int:
@@ -167,8 +237,10 @@ def _threads(count: int) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _hardware() -> str:
-    """Return the processor, its vector instructions as torch uses them, and torch's version."""
+def hardware_text(device: str = "cpu") -> str:
+    """Return the GPU, or the processor with its vector instructions as torch uses them; and torch's version."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     processor = platform.processor() or platform.machine()
     table = Path("/proc/cpuinfo")
     if table.exists():

@@ -1,40 +1,41 @@
 """Cards: what is known of a zoo model, as a JSON file beside it."""
 
 import os
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from outcrop.errors import ZooError
 from outcrop.models.preprocessing import ImageRecipe
 from outcrop_zoo.recipes import Recipe
+from outcrop_zoo.sources.source import FileSource as FileSource
+from outcrop_zoo.sources.source import PackageSource as PackageSource
+from outcrop_zoo.sources.source import RecipeSource as RecipeSource
+from outcrop_zoo.sources.source import Sha256, Source
+from outcrop_zoo.sources.source import UrlSource as UrlSource
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"
+"""A checkpoint of a step is called ``NAME@STEP``."""
+
+# What a card must say beside what every card says, by the kind of its source.
+_NEEDED = {
+    "file": ("opset", "input", "layers", "parameters", "size", "sha256"),
+    "url": ("opset", "input", "layers", "parameters", "size", "sha256"),
+    "package": ("input",),
+    "recipe": ("recipe",),
+}
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FileSource(_Frozen):
-    """The model is a file in the card's folder."""
-
-    kind: Literal["file"] = "file"
-    file: str
-
-    @field_validator("file")
-    @classmethod
-    def _stays_in_its_folder(cls, value: str) -> str:
-        # The name alone is judged: a link inside the folder was laid by its owner, and installers do so.
-        if PurePosixPath(value).name != value or "\\" in value or ":" in value or value in {"", ".."}:
-            raise ValueError(f"{value!r} lies outside the card's folder; give the plain name of a file beside the card")
-        return value
-
-
 class ModelInput(_Frozen):
-    """The input of the graph; ``shape`` is that of one sample."""
+    """The input of the graph; ``shape`` is that of one sample, with None where any size fits."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str = "float32"
 
 
@@ -89,11 +90,14 @@ class Card(_Frozen):
         layers: Operations of the network that are modules of their own.
         parameters: Trained numbers.
         size: Bytes of the file.
+        sha256: Of the file.
+        source: Where the file or the weights are. A model that is not a file yet states neither size nor sha256.
+        origin: Reference of the model that the file was exported from.
         outcrop: Version that wrote the file.
     """
 
     card_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     family: str
     architecture: str
     width: int | None = None
@@ -106,27 +110,45 @@ class Card(_Frozen):
     test: AccuracyRecord | None = None
     licence: str
     references: tuple[str, ...] = ()
-    opset: int
-    input: ModelInput
+    opset: int | None = None
+    input: ModelInput | None = None
     preprocessing: ImageRecipe | None = None
     classes: tuple[str, ...] | None = None
-    layers: int
-    parameters: int
-    size: int
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    source: FileSource
+    layers: int | None = None
+    parameters: int | None = None
+    size: Annotated[int, Field(ge=1)] | None = None
+    sha256: Sha256 | None = None
+    source: Source
+    origin: str | None = None
     parity: Parity | None = None
     outcrop: str
+
+    @model_validator(mode="after")
+    def _says_what_its_source_needs(self) -> Self:
+        missing = [field for field in _NEEDED[self.source.kind] if getattr(self, field) is None]
+        if missing:
+            raise ValueError(f"a card with a source of kind {self.source.kind!r} must state {', '.join(missing)}")
+        # A model on disk may be one of several that a recipe makes, such as a checkpoint of an early step.
+        if self.source.kind == "recipe" and self.recipe is not None and self.recipe.name != self.name:
+            raise ValueError(
+                f"its recipe makes {self.recipe.name!r}; expected a recipe of the card's name {self.name!r}"
+            )
+        return self
 
 
 def read_card(path: Path) -> Card:
     """Return the card in a JSON file.
 
     Raises:
-        ZooError: The file is no card; every problem is named.
+        ZooError: The file cannot be read, or is no card; every problem is named.
     """
     try:
-        return Card.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ZooError(f"The zoo card {path} cannot be read ({reason}). Repair it, or remove it.") from error
+    try:
+        return Card.model_validate_json(content)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors()

@@ -1,57 +1,20 @@
-"""The catalogue: all cards of the bundled folder, of the user's own and of plugins."""
+"""The catalogue: all cards of outcrop, of the user and of plugins, by name."""
 
 import fnmatch
-import hashlib
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from outcrop.errors import ModelNotFoundError, ZooError, did_you_mean
 from outcrop_zoo.cards import Card, read_card
-from outcrop_zoo.recipes import recipes
-
-BUNDLED = Path(__file__).parent / "models"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A card and where it lies."""
-
-    card: Card
-    path: Path
-
-    @property
-    def model_path(self) -> Path:
-        """Where the model's file should be; :meth:`checked_model_path` also looks into it."""
-        return self.path.parent / self.card.source.file
-
-    def checked_model_path(self) -> Path:
-        """Return the path of the model's file after comparing its content with the card.
-
-        Raises:
-            ZooError: The file is missing, or its sha256 is not the card's.
-        """
-        path = self.model_path
-        if not path.is_file():
-            raise ZooError(f"The file of zoo model {self.card.name!r} is missing: {path}. {self._remedy}")
-        found = sha256(path)
-        if found != self.card.sha256:
-            raise ZooError(
-                f"The file {path} of zoo model {self.card.name!r} is not the one on its card: sha256 {found}, "
-                f"expected {self.card.sha256}. {self._remedy}"
-            )
-        return path
-
-    @property
-    def _remedy(self) -> str:
-        if self.path.parent == BUNDLED:
-            return "Reinstall outcrop."
-        if self.card.recipe is not None:
-            folder = self.path.parent
-            return f"Run 'outcrop zoo build {self.card.name} --folder {folder} --force' to make it again."
-        return f"Restore the file, or remove the card {self.path}."
+from outcrop_zoo.entry import Entry as Entry
+from outcrop_zoo.entry import sha256 as sha256
+from outcrop_zoo.folders import BUNDLED as BUNDLED
+from outcrop_zoo.folders import PACKAGE_MODELS, user_folders
+from outcrop_zoo.folders import cache_folder as cache_folder
+from outcrop_zoo.folders import user_folder as user_folder
+from outcrop_zoo.recipes import Recipe, recipes
 
 
 class Catalogue:
@@ -69,17 +32,39 @@ class Catalogue:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """All entries by name, sorted naturally enough: by family, then depth, width, seed and name."""
-        found: dict[str, Entry] = {}
+        """All models by name, sorted naturally enough: by family, then depth, width, seed and name."""
+        found = [entry for entry in self._cards if entry.card.source.kind != "recipe"]
+        return {entry.card.name: entry for entry in sorted(found, key=lambda entry: _order(entry.card))}
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """All recipes by the name of the model they make: outcrop's own, then those of cards that are recipes only."""
+        known = recipes()
+        for entry in self._cards:
+            recipe = entry.card.recipe
+            if (
+                entry.card.source.kind == "recipe"
+                and recipe is not None
+                and known.setdefault(recipe.name, recipe) != recipe
+            ):
+                raise ZooError(
+                    f"The card {entry.path} is another recipe {recipe.name!r} than outcrop's. Rename or remove it."
+                )
+        return known
+
+    @cached_property
+    def _cards(self) -> list[Entry]:
+        # A recipe's card stands beside that of the model it made.
+        found: dict[tuple[str, bool], Entry] = {}
         for folder in self.folders:
             for path in sorted(folder.glob("*.json")):
                 entry = Entry(read_card(path), path)
-                other = found.setdefault(entry.card.name, entry)
+                other = found.setdefault((entry.card.name, entry.card.source.kind == "recipe"), entry)
                 if other is not entry:
                     raise ZooError(
                         f"Two zoo cards are named {entry.card.name!r}: {other.path} and {path}. Rename or remove one."
                     )
-        return dict(sorted(found.items(), key=lambda item: _order(item[1].card)))
+        return list(found.values())
 
     def find(self, name: str) -> Entry:
         """Return the entry of a name.
@@ -89,12 +74,12 @@ class Catalogue:
         """
         if name in self.entries:
             return self.entries[name]
-        if name in recipes():
+        if name in self.recipes:
             raise ModelNotFoundError(
                 f"The zoo model {name!r} is a recipe that was not built here yet. "
                 f"Run 'outcrop zoo build {name}' to train it."
             )
-        options = [*self.entries, *recipes()]
+        options = [*self.entries, *self.recipes]
         raise ModelNotFoundError(
             f"The zoo has no model {name!r}.{did_you_mean(name, options)} 'outcrop zoo list' shows all."
         )
@@ -103,8 +88,12 @@ class Catalogue:
         """Return the entries whose names match any of the wildcard patterns (``*``, ``?``, ``[...]``); all for none.
 
         Raises:
-            ModelNotFoundError: A pattern matches nothing.
+            ModelNotFoundError: A pattern matches nothing, or is the name of a recipe that was not built.
         """
+        patterns = list(patterns)
+        for pattern in patterns:
+            if pattern not in self.entries and pattern in self.recipes:
+                self.find(pattern)  # says how to build it
         chosen = matching_names(patterns, self.entries)
         return [self.entries[name] for name in chosen]
 
@@ -129,33 +118,31 @@ def matching_names(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def matching_rows(rows: Iterable[dict[str, Any]], filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Return the rows whose fields match any of their wildcard patterns; a field without a pattern matches.
+
+    Raises:
+        ModelNotFoundError: A pattern matches no row; the values that there are get named.
+    """
+    rows = list(rows)
+    for field, patterns in filters.items():
+        values = list(dict.fromkeys(str(row[field]) for row in rows))
+        for pattern in patterns:
+            if not fnmatch.filter(values, pattern):
+                raise ModelNotFoundError(
+                    f"No zoo model has {field} {pattern!r}.{did_you_mean(pattern, values)} "
+                    f"Here: {', '.join(values) or 'none'}."
+                )
+        rows = [row for row in rows if not patterns or any(fnmatch.fnmatchcase(str(row[field]), p) for p in patterns)]
+    return rows
+
+
 def card_folders() -> list[Path]:
-    """Return the folders of cards: the bundled one, the user's own and those of plugins."""
+    """Return the folders of cards: outcrop's, the user's own and those of plugins."""
     from outcrop.plugins import plugin_registry
 
-    own = user_folder()
-    folders = [BUNDLED, *([own] if own.is_dir() else []), *map(Path, plugin_registry().zoo_cards())]
-    return list(dict.fromkeys(folders))
-
-
-def user_folder() -> Path:
-    """Return where models that the user builds are kept, by default."""
-    return cache_folder() / "zoo"
-
-
-def cache_folder() -> Path:
-    """Return outcrop's cache folder: the environment variable ``OUTCROP_CACHE``, or the system's place for caches."""
-    if os.environ.get("OUTCROP_CACHE"):
-        return Path(os.environ["OUTCROP_CACHE"])
-    import pooch
-
-    return Path(pooch.os_cache("outcrop"))
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    own = [folder for folder in user_folders() if folder.is_dir()]
+    return list(dict.fromkeys([BUNDLED, PACKAGE_MODELS, *own, *map(Path, plugin_registry().zoo_cards())]))
 
 
 def _order(card: Card) -> tuple[str, int, int, int, str]:

@@ -1,11 +1,13 @@
 """Colour patches cut from the photographs that scikit-image and scikit-learn ship.
 
 One class a photograph. Training patches come from its left 70 %, test patches from its right
-30 %, and no patch crosses the line, so that the two splits share no pixel. Positions lie on
+30 %, and no patch crosses the line, so that the two splits share no pixel. Where a network is chosen by
+held-out images, the training part is divided in the same way, at 55 %. Positions lie on
 an even grid: the data set is the same on every machine, without a random number.
 """
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,9 +20,17 @@ from outcrop.errors import DataNotFoundError, ParameterError
 
 PATCH_SIZE = 32
 TRAIN_SHARE_OF_WIDTH = 0.7
-PATCHES_PER_PHOTOGRAPH = {"train": 1000, "test": 300}
+FIT_SHARE_OF_WIDTH = 0.55
 
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "fit", "held_out"]
+PATCHES_PER_PHOTOGRAPH: Mapping[Split, int] = {"train": 1000, "test": 300, "fit": 800, "held_out": 200}
+
+_REGIONS: Mapping[Split, tuple[float, float]] = {
+    "train": (0, TRAIN_SHARE_OF_WIDTH),
+    "test": (TRAIN_SHARE_OF_WIDTH, 1),
+    "fit": (0, FIT_SHARE_OF_WIDTH),
+    "held_out": (FIT_SHARE_OF_WIDTH, TRAIN_SHARE_OF_WIDTH),
+}
 
 
 @dataclass(frozen=True)
@@ -81,16 +91,18 @@ def load_patches(split: Split, *, per_class: int | None = None) -> Patches:
     """Return one split of the patches, samples interleaved over classes.
 
     Args:
-        split: ``train`` (left 70 % of each photograph) or ``test`` (right 30 %).
-        per_class: Patches of each photograph; by default 1,000 of train and 300 of test. Positions are
-            an even grid of that many patches, so fewer are spread over the whole region.
+        split: ``train`` (left 70 % of each photograph) or ``test`` (right 30 %); or a part of train: ``fit`` (left
+            55 %) or ``held_out`` (the 15 % right of it).
+        per_class: Patches of each photograph; by default 1,000 of train, 300 of test, 800 and 200 of the parts.
+            Positions are an even grid of that many patches, so fewer are spread over the whole region.
 
     Raises:
         ParameterError: The split is unknown or ``per_class`` is not positive.
         DataNotFoundError: A photograph is not installed.
     """
     if split not in PATCHES_PER_PHOTOGRAPH:
-        raise ParameterError(f"Unknown split {split!r} of the patches; expected 'train' or 'test'.")
+        known = ", ".join(map(repr, PATCHES_PER_PHOTOGRAPH))
+        raise ParameterError(f"Unknown split {split!r} of the patches; expected one of {known}.")
     count = PATCHES_PER_PHOTOGRAPH[split] if per_class is None else per_class
     if count < 1:
         raise ParameterError(f"Patches per class must be at least 1; got {count}.")
@@ -112,8 +124,7 @@ def _positions(height: int, width: int, split: Split, count: int) -> list[tuple[
     The order is a fixed stride through the grid that is coprime to it, so that any prefix of the
     samples covers the whole region rather than its upper rows.
     """
-    border = round(width * TRAIN_SHARE_OF_WIDTH)
-    left_edge, right_edge = (0, border) if split == "train" else (border, width)
+    left_edge, right_edge = (round(width * share) for share in _REGIONS[split])
     rows = max(1, round(np.sqrt(count * height / (right_edge - left_edge))))
     columns = -(-count // rows)
     tops = np.linspace(0, height - PATCH_SIZE, rows).round().astype(int)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from outcrop.data import Data
     from outcrop.models import Model
+    from outcrop_schemas import Kind
+
+FOOLBOX = "foolbox-imagenet"
 
 
 @hookimpl
@@ -20,8 +23,16 @@ def outcrop_model_sources() -> "Mapping[str, Callable[[str], Model]]":
 
 @hookimpl
 def outcrop_data_sources() -> "Mapping[str, Callable[[str], Data]]":
-    """Offer ``zoo:patches`` and ``zoo:patches/train``."""
+    """Offer ``zoo:patches``, ``zoo:patches/train``, ``zoo:foolbox-imagenet`` and others."""
     return {"zoo": load_zoo_data}
+
+
+@hookimpl
+def outcrop_schemas() -> "Sequence[Kind]":
+    """Offer the kind of a training's metrics."""
+    from outcrop_zoo.training.kind import TRAINING
+
+    return [TRAINING]
 
 
 @hookimpl
@@ -34,50 +45,39 @@ def outcrop_commands() -> "Sequence[click.Command]":
 
 
 def load_zoo_model(name: str) -> "Model":
-    """Return a zoo model whose file agrees with its card.
+    """Return a zoo model whose file or weights agree with its card; a file of the web is fetched once.
 
     Raises:
-        ModelNotFoundError: No such model; near names are suggested.
+        ModelNotFoundError: No such model; near names are suggested. Or it cannot be fetched.
+        MissingDependencyError: Its weights are in a package that is not installed.
         ZooError: The file is missing or not the card's.
         ModelLoadError: The file cannot be run.
     """
+    from outcrop.cli.display import progress
     from outcrop_zoo.catalogue import Catalogue
 
     # Looked up before the import below, which takes seconds.
-    path = Catalogue().find(name).checked_model_path()
-    from outcrop.models.onnx_ import load_onnx
+    entry = Catalogue().find(name)
+    from outcrop_zoo.loading import load_entry
 
-    model = load_onnx(path, name=name)
-    model.source = f"zoo:{name}"
-    return model
+    # A file of the web may take minutes, and nobody who loads a model hands a display.
+    return load_entry(entry, progress=progress)
 
 
 def load_zoo_data(reference: str) -> "Data":
-    """Return ``patches`` (the test split), ``patches/test`` or ``patches/train``, optionally with ``?per_class=N``.
+    """Return images that the zoo's networks are trained or tested on, such as ``patches`` or ``patches/train``.
+
+    ``foolbox-imagenet`` is 20 images of ImageNet; for the others see :mod:`outcrop_zoo.data_sources`.
 
     Raises:
-        DataNotFoundError: The zoo has no such data, or the photographs are not installed.
+        DataNotFoundError: The zoo has no such data, or it is not on this machine.
+        DataReadError: What is there cannot be read.
         ParameterError: ``per_class`` is no positive whole number.
     """
-    from outcrop.data import ImageArray
-    from outcrop.errors import DataNotFoundError, ParameterError, did_you_mean
-    from outcrop_zoo.patches import Split, load_patches
+    if reference == FOOLBOX:
+        from outcrop_zoo.imagenet import load_foolbox_images
 
-    splits: dict[str, Split] = {"patches": "test", "patches/test": "test", "patches/train": "train"}
-    name, _, query = reference.partition("?")
-    if name not in splits:
-        raise DataNotFoundError(
-            f"The zoo has no data {name!r}.{did_you_mean(name, splits)} It offers {', '.join(splits)}."
-        )
-    key, _, value = query.partition("=")
-    if query and (key != "per_class" or not value.isdecimal()):
-        raise ParameterError(f"zoo:{name} takes ?per_class=N with a positive whole number; got {query!r}.")
-    patches = load_patches(splits[name], per_class=int(value) if query else None)
-    return ImageArray(
-        patches.images,
-        name=name.replace("/", "-"),
-        source=f"zoo:{reference}",
-        sample_ids=patches.ids,
-        labels=patches.labels,
-        classes=patches.classes,
-    )
+        return load_foolbox_images()
+    from outcrop_zoo import data_sources
+
+    return data_sources.load_zoo_data(reference)

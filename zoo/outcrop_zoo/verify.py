@@ -3,19 +3,18 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import onnx
-
-from outcrop.errors import DataNotFoundError, MissingDependencyError, OutcropError, ZooError
+from outcrop.errors import DataNotFoundError, MissingDependencyError, ModelNotFoundError, OutcropError, ZooError
 from outcrop.progress import Progress, silent
-from outcrop_zoo.cards import AccuracyRecord
-from outcrop_zoo.catalogue import Entry
+from outcrop_zoo.accuracy import measure_accuracy
+from outcrop_zoo.cards import AccuracyRecord, PackageSource
+from outcrop_zoo.description import check_graph, check_runs
+from outcrop_zoo.entry import Entry
+from outcrop_zoo.loading import load_entry
 
 if TYPE_CHECKING:
     from outcrop.models import Model
 
 ACCURACY_TOLERANCE = 0.005
-_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class Verification:
 
     Attributes:
         name: Of the model.
-        outcome: ``skipped`` where the model is sound, and its accuracy could not be measured here.
+        outcome: ``skipped`` where the model or the data of its accuracy could not be had here, and nothing of what
+            could be looked at was wrong.
         detail: Why, in one line.
         accuracy: As measured, a share in [0, 1].
     """
@@ -36,15 +36,24 @@ class Verification:
 
 
 def verify(entry: Entry, *, progress: Progress = silent) -> Verification:
-    """Check the sha256, the graph, that it runs, and the stated accuracy within half a point on its data."""
+    """Check the sha256, the graph, that it runs, and the stated accuracy within half a point on its data.
+
+    Of weights in a package: their sha256, that they fit the architecture by number, name and shape, and the rest alike.
+    """
     name, test = entry.card.name, entry.card.test
     try:
-        model = _load(entry)
-        if test is None:
-            return Verification(name, "skipped", "the card states no accuracy; the file is sound and runs")
+        model = _load(entry, progress)
+    except (MissingDependencyError, ModelNotFoundError) as error:
+        return Verification(name, "skipped", str(error))
+    except OutcropError as error:
+        return Verification(name, "failed", str(error))
+    sound = "the weights fit and run" if isinstance(entry.card.source, PackageSource) else "the file is sound and runs"
+    if test is None:
+        return Verification(name, "skipped", f"the card states no accuracy; {sound}")
+    try:
         measured = _accuracy(model, test, progress)
     except (DataNotFoundError, MissingDependencyError) as error:
-        return Verification(name, "skipped", f"the file is sound and runs; its test data is not at hand: {error}")
+        return Verification(name, "skipped", f"{sound}; its test data is not at hand: {error}")
     except OutcropError as error:
         return Verification(name, "failed", str(error))
     if not abs(measured - test.accuracy) <= ACCURACY_TOLERANCE:
@@ -59,50 +68,40 @@ def verify(entry: Entry, *, progress: Progress = silent) -> Verification:
     )
 
 
-def _load(entry: Entry) -> "Model":
-    """Return the model after checking its file, its graph and that it runs on two samples.
+def _load(entry: Entry, progress: Progress) -> "Model":
+    """Return the model after checking its file or weights, its graph and that it runs on two samples.
 
     Raises:
+        ModelNotFoundError: Its file cannot be fetched.
+        MissingDependencyError: Its package is not installed.
         ZooError: The file is not the card's, its graph is not valid or does not agree with the card.
         ModelLoadError: It does not run.
     """
-    import torch
-
-    from outcrop.models.onnx_ import load_onnx
-
     card = entry.card
-    path = entry.checked_model_path()
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ZooError(
-            f"{path} is not a valid ONNX graph: {str(error).partition(chr(10))[0]}. Build it again."
-        ) from error
-    model = load_onnx(path, name=card.name)
-    found = (model.inputs[0].name, model.inputs[0].shape, model.classes)
-    stated = (card.input.name, card.input.shape, card.classes)
-    if found != stated:
-        raise ZooError(f"{path} has input and classes {found}; its card says {stated}. Build it again.")
-    logits = model.forward({card.input.name: torch.zeros(2, *card.input.shape)})
-    if not torch.isfinite(logits).all():
-        raise ZooError(f"{path} returns values that are not finite on an input of zeros. Build it again.")
+    path = None if isinstance(card.source, PackageSource) else entry.checked_model_path(progress=progress)
+    if path is not None:
+        check_graph(path)
+    model = load_entry(entry, progress=progress)
+    if path is not None and card.input is not None:
+        found = (model.inputs[0].name, tuple(model.inputs[0].shape), model.classes)
+        stated = (card.input.name, card.input.shape, card.classes)
+        if found != stated:
+            raise ZooError(f"{path} has input and classes {found}; its card says {stated}. Build it again.")
+    check_runs(model, path or card.name)
     return model
 
 
 def _accuracy(model: "Model", test: AccuracyRecord, progress: Progress) -> float:
-    """Return the share of correct answers on the card's test data, read the way everybody reads it."""
-    from outcrop.data import batches, load_data
+    """Return the share of correct answers on the card's test data.
 
-    data = load_data(test.data)
-    if data.labels is None or len(data) != test.images or data.classes != model.classes:
+    Raises:
+        DataNotFoundError: There is no such data here.
+        ZooError: It is other data than the card's.
+    """
+    record = measure_accuracy(model, test.data, progress=progress)
+    if record.images != test.images:
         raise ZooError(
-            f"The data {test.data} holds {len(data)} samples of classes {data.classes}; the card was tested on "
-            f"{test.images} of {model.classes}. Use the release of outcrop that wrote the card."
+            f"The data {test.data} holds {record.images} samples; the card was tested on {test.images}. "
+            "Use the release of outcrop that wrote the card."
         )
-    hits = 0
-    with progress(f"Testing {model.name}", len(data), unit="images") as advance:
-        for batch in batches(data, model, batch_size=_BATCH):
-            chosen = model.forward(batch.inputs).argmax(dim=1).cpu().numpy()
-            hits += int(np.count_nonzero(chosen == data.labels[batch.sample_index]))
-            advance(len(chosen))
-    return hits / len(data)
+    return record.accuracy

@@ -4,17 +4,20 @@ A model alone on all cores loses time wherever its threads wait for one another:
 Python. Models side by side do not wait. What accumulators take, they take on one thread and in the same order as ever.
 """
 
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from threading import Event
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator, ReducingAccumulator
-from outcrop.capture.source import ActivationSource, Visit, bytes_per_sample
+from outcrop.capture.source import FORWARD_BYTES, ActivationSource, Visit, bytes_per_sample
+from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
 
 MOST_MODELS = 4
@@ -47,7 +50,7 @@ def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[A
         accumulators: All that are fed.
         group_size: Samples of a group.
     """
-    if len(sources) < 2 or not all_reduce(accumulators) or not _apart(sources):
+    if len(sources) < 2 or not all_reduce(accumulators) or not _apart(sources) or not _plain_surroundings():
         return 1
     import torch
 
@@ -59,6 +62,10 @@ def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[A
         for layer in source.layers
     )
     work = [sum(map(bytes_per_sample, source.layers)) for source in sources]
+    # What one network alone is allowed, several share.
+    largest = sorted((max(map(bytes_per_sample, source.layers), default=0) for source in sources), reverse=True)
+    while count > 1 and group_size * sum(largest[:count]) > FORWARD_BYTES:
+        count -= 1
     return 1 if (AHEAD + 1) * held > BUDGET or count * max(work) > IMBALANCE * sum(work) else count
 
 
@@ -72,6 +79,19 @@ def _apart(sources: Sequence[ActivationSource]) -> bool:
     used = [source.uses() for source in sources]
     known = [parts for parts in used if parts is not None]
     return len(known) == len(used) and len(frozenset().union(*known)) == sum(map(len, known))
+
+
+def _plain_surroundings() -> bool:
+    """Return whether what surrounds the calling thread changes nothing that other threads would not see."""
+    import torch
+    from torch.overrides import _get_current_function_mode
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+    modes = (_get_current_function_mode(), _get_current_dispatch_mode())  # type: ignore[no-untyped-call] # torch's are untyped
+    # Autocast and modes are each thread's own. The precision of products is the whole process's, and Gram matrices
+    # raise it for as long as they are made: a network beside them would run at another precision each time.
+    lowered = torch.is_autocast_enabled("cpu") or torch.get_float32_matmul_precision() != "highest"
+    return not lowered and modes == (None, None)
 
 
 def visit_together(
@@ -90,9 +110,12 @@ def visit_together(
         accumulators: What the values are reduced to.
         models: How many run at the same time.
         advance: Called with the number of samples that a model has seen.
+
+    Raises:
+        AnalysisError: A model gives fewer groups than the others.
     """
-    with _reducers(models) as pool:
-        for together in _rounds(sources, streams, accumulators, pool, advance):
+    with _reducers(models) as pool, closing(_rounds(sources, streams, accumulators, pool, advance)) as rounds:
+        for together in rounds:
             for source, (sample_index, layers) in zip(sources, together, strict=True):
                 for layer, reduced in layers:
                     for accumulator, one in zip(accumulators, reduced, strict=True):
@@ -111,19 +134,26 @@ def _rounds(
     """Yield what all models have given for one group after the other, while the next groups are under way."""
     ready: list[deque[_Reduced | None]] = [deque() for _ in sources]
     running: dict[Future[_Reduced | None], int] = {}
+    stop = Event()
     try:
         while True:
             for place, (source, groups) in enumerate(zip(sources, streams, strict=True)):
                 # One task of a model at a time: its groups come one after the other.
                 if place not in running.values() and len(ready[place]) < AHEAD and None not in ready[place]:
-                    running[pool.submit(_reduce_group, source, groups, accumulators)] = place
+                    running[pool.submit(_reduce_group, source, groups, accumulators, stop)] = place
             if all(ready):
                 first = [results.popleft() for results in ready]
                 together = tuple(one for one in first if one is not None)
-                if len(together) < len(first):
-                    return
-                yield together
-                continue
+                if len(together) == len(first):
+                    yield together
+                    continue
+                if together:
+                    ended = sources[first.index(None)].name
+                    raise AnalysisError(
+                        f"Model {ended!r} gave fewer groups of samples than the others; all models must be given the "
+                        "same samples."
+                    )
+                return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 found = future.result()
@@ -131,12 +161,16 @@ def _rounds(
                 if found is not None:
                     advance(len(found.sample_index))
     finally:
-        for future in running:
-            future.cancel()
+        stop.set()
+        _wait_for_running(running)
+
+
+class _Stopped(BaseException):
+    """Ends a forward pass whose values nobody waits for; no Exception, so that a network does not swallow it."""
 
 
 def _reduce_group(
-    source: ActivationSource, groups: Groups, accumulators: Sequence[ReducingAccumulator]
+    source: ActivationSource, groups: Groups, accumulators: Sequence[ReducingAccumulator], stop: Event
 ) -> _Reduced | None:
     """Return what one model gives for its next group; None where there is none."""
     following = next(groups, None)
@@ -146,10 +180,25 @@ def _reduce_group(
     layers: list[tuple[Layer, list[Any]]] = []
 
     def reduce(layer: Layer, values: Any) -> None:
+        if stop.is_set():
+            raise _Stopped
         layers.append((layer, [one.reduce(source.name, layer, sample_index, values) for one in accumulators]))
 
     visit(reduce)
     return _Reduced(sample_index, layers)
+
+
+def _wait_for_running(futures: Iterable[Future[Any]]) -> None:
+    """Cancel what has not begun and wait for the rest; what threads are in cannot be closed before.
+
+    An impatient user's second interrupt is raised afterwards.
+    """
+    begun = [future for future in futures if not future.cancel()]
+    try:
+        wait(begun)
+    except KeyboardInterrupt:
+        wait(begun)
+        raise
 
 
 @contextmanager
@@ -162,6 +211,7 @@ def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
     threads = torch.get_num_threads()
     share = max(1, threads // models)
     pool = ThreadPoolExecutor(models, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
+    compiler = "torch._dynamo" in sys.modules
     # Every visit sets and resets for the whole process what is compiled: this one comes first and goes last.
     with uncompiled():
         try:
@@ -169,5 +219,10 @@ def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
             torch.set_num_threads(1)
             yield pool
         finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
+            try:
+                pool.shutdown(cancel_futures=True)
+            finally:
+                torch.set_num_threads(threads)
+                if not compiler and "torch._dynamo" in sys.modules:
+                    # A network has imported it, and what visits that overlap have reset may be what another one set.
+                    torch.compiler.set_stance("default")

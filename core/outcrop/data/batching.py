@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from contextlib import AbstractContextManager, nullcontext
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from outcrop.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from outcrop.models.model import InputSpec, Model
+
+_adding = Lock()
+_turns: WeakKeyDictionary[Data, Lock] = WeakKeyDictionary()
 
 Inputs = dict[str, torch.Tensor]
 Unstacked = dict[str, torch.Tensor | NDArray[Any]]
@@ -83,8 +88,18 @@ def _prepare(data: Data, model: "Model", positions: NDArray[np.int64], stop: Eve
     for position in map(int, positions):
         if stop.is_set():
             break
-        samples.append(_inputs(data.read(position), data, position, model))
+        with _turn_to_read(data):
+            sample = data.read(position)
+        samples.append(_inputs(sample, data, position, model))
     return samples
+
+
+def _turn_to_read(data: Data) -> AbstractContextManager[object]:
+    """Return what several streams of one data set hold while they read, where it is read by one thread at a time."""
+    if data.concurrent:
+        return nullcontext()
+    with _adding:
+        return _turns.setdefault(data, Lock())
 
 
 def _rooms(latest: Inputs, count: int) -> Inputs:

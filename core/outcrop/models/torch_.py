@@ -180,7 +180,7 @@ class TorchModel(Model):
         return first_tensor(output, self.name)
 
     def parts(self) -> frozenset[int] | None:
-        """Return the identities of its modules, which keep what they like while they run.
+        """Return the identities of its modules, which keep what they like while they run, and of its buffers.
 
         None where it is not on the CPU, whose cores it would share, where samples depend on one another, and where
         parts are compiled, as compilers are told for the whole process to let it run as it is.
@@ -188,7 +188,7 @@ class TorchModel(Model):
         modules = tuple(self.network.modules())
         if self.device != "cpu" or self.mode != "evaluation" or any(is_compiled(module) for module in modules):
             return None
-        return frozenset(map(id, modules))
+        return frozenset(map(id, (*modules, *self.network.buffers())))
 
     @property
     def unseen(self) -> str | None:

@@ -7,31 +7,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outcrop.numerics.alignment import cka
-    from outcrop.numerics.block_detection import (
+    from outcrop.numerics.blocks.block_detection import (
         BlockEvidence,
         removal_effect,
         square_of,
         weigh_blocks,
         weigh_interval,
     )
-    from outcrop.numerics.canonical import canonical_correlation
-    from outcrop.numerics.component_statistics import ComponentStatistics
-    from outcrop.numerics.components import ComponentsAccumulator
-    from outcrop.numerics.dissimilarity import representational_similarity
-    from outcrop.numerics.gram import GramAccumulator
-    from outcrop.numerics.gram_statistics import GramStatistics, GroupSums
-    from outcrop.numerics.hsic import biased_hsic, double_centre, u_centre, unbiased_hsic
-    from outcrop.numerics.influence import Influence, gram_influence, sample_influence, similarity_without
-    from outcrop.numerics.influence_stream import InfluenceAccumulator
-    from outcrop.numerics.intervals import DEFAULT_THRESHOLDS, BlockThresholds, Interval, similar_intervals
-    from outcrop.numerics.kernels import gram_matrix
-    from outcrop.numerics.neighbours import mutual_neighbours
-    from outcrop.numerics.principal import leading_component
-    from outcrop.numerics.procrustes import procrustes_distance
-    from outcrop.numerics.ratio import bootstrap_counts, bootstrap_similarity, jackknife_error, similarity_ratio
-    from outcrop.numerics.series import SeriesAccumulator
-    from outcrop.numerics.series_totals import SeriesStatistics
+    from outcrop.numerics.blocks.intervals import DEFAULT_THRESHOLDS, BlockThresholds, Interval, similar_intervals
+    from outcrop.numerics.components.component_accumulator import ComponentsAccumulator
+    from outcrop.numerics.components.component_statistics import ComponentStatistics
+    from outcrop.numerics.kernels.gram_matrix import gram_matrix
+    from outcrop.numerics.kernels.hsic import biased_hsic, double_centre, u_centre, unbiased_hsic
+    from outcrop.numerics.kernels.principal import leading_component
+    from outcrop.numerics.measures.alignment import cka
+    from outcrop.numerics.measures.canonical import canonical_correlation
+    from outcrop.numerics.measures.dissimilarity import representational_similarity
+    from outcrop.numerics.measures.influence import Influence, gram_influence, sample_influence, similarity_without
+    from outcrop.numerics.measures.neighbours import mutual_neighbours
+    from outcrop.numerics.measures.procrustes import procrustes_distance
+    from outcrop.numerics.measures.ratio import (
+        bootstrap_counts,
+        bootstrap_similarity,
+        jackknife_error,
+        similarity_ratio,
+    )
+    from outcrop.numerics.stream.gram import GramAccumulator
+    from outcrop.numerics.stream.gram_statistics import GramStatistics, GroupSums
+    from outcrop.numerics.stream.influence_stream import InfluenceAccumulator
+    from outcrop.numerics.stream.series import SeriesAccumulator
+    from outcrop.numerics.stream.series_totals import SeriesStatistics
 
 __all__ = [
     "DEFAULT_THRESHOLDS",
@@ -73,42 +78,42 @@ __all__ = [
 ]
 
 _MODULES = {
-    "DEFAULT_THRESHOLDS": "intervals",
-    "BlockEvidence": "block_detection",
-    "BlockThresholds": "intervals",
-    "ComponentStatistics": "component_statistics",
-    "ComponentsAccumulator": "components",
-    "GramAccumulator": "gram",
-    "GramStatistics": "gram_statistics",
-    "GroupSums": "gram_statistics",
-    "Influence": "influence",
-    "InfluenceAccumulator": "influence_stream",
-    "Interval": "intervals",
-    "SeriesAccumulator": "series",
-    "SeriesStatistics": "series_totals",
-    "biased_hsic": "hsic",
-    "bootstrap_counts": "ratio",
-    "bootstrap_similarity": "ratio",
-    "canonical_correlation": "canonical",
-    "cka": "alignment",
-    "double_centre": "hsic",
-    "gram_influence": "influence",
-    "gram_matrix": "kernels",
-    "jackknife_error": "ratio",
-    "leading_component": "principal",
-    "mutual_neighbours": "neighbours",
-    "procrustes_distance": "procrustes",
-    "removal_effect": "block_detection",
-    "representational_similarity": "dissimilarity",
-    "sample_influence": "influence",
-    "similar_intervals": "intervals",
-    "similarity_ratio": "ratio",
-    "similarity_without": "influence",
-    "square_of": "block_detection",
-    "u_centre": "hsic",
-    "unbiased_hsic": "hsic",
-    "weigh_blocks": "block_detection",
-    "weigh_interval": "block_detection",
+    "DEFAULT_THRESHOLDS": "blocks.intervals",
+    "BlockEvidence": "blocks.block_detection",
+    "BlockThresholds": "blocks.intervals",
+    "ComponentStatistics": "components.component_statistics",
+    "ComponentsAccumulator": "components.component_accumulator",
+    "GramAccumulator": "stream.gram",
+    "GramStatistics": "stream.gram_statistics",
+    "GroupSums": "stream.gram_statistics",
+    "Influence": "measures.influence",
+    "InfluenceAccumulator": "stream.influence_stream",
+    "Interval": "blocks.intervals",
+    "SeriesAccumulator": "stream.series",
+    "SeriesStatistics": "stream.series_totals",
+    "biased_hsic": "kernels.hsic",
+    "bootstrap_counts": "measures.ratio",
+    "bootstrap_similarity": "measures.ratio",
+    "canonical_correlation": "measures.canonical",
+    "cka": "measures.alignment",
+    "double_centre": "kernels.hsic",
+    "gram_influence": "measures.influence",
+    "gram_matrix": "kernels.gram_matrix",
+    "jackknife_error": "measures.ratio",
+    "leading_component": "kernels.principal",
+    "mutual_neighbours": "measures.neighbours",
+    "procrustes_distance": "measures.procrustes",
+    "removal_effect": "blocks.block_detection",
+    "representational_similarity": "measures.dissimilarity",
+    "sample_influence": "measures.influence",
+    "similar_intervals": "blocks.intervals",
+    "similarity_ratio": "measures.ratio",
+    "similarity_without": "measures.influence",
+    "square_of": "blocks.block_detection",
+    "u_centre": "kernels.hsic",
+    "unbiased_hsic": "kernels.hsic",
+    "weigh_blocks": "blocks.block_detection",
+    "weigh_interval": "blocks.block_detection",
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from outcrop.report.figure import Drawing, Figure, Run
 from outcrop.report.heatmap import cell_of, draw_heatmap, groups_of, mapper_of, outline
 from outcrop.report.maps import Axis, Span, pack, read_axis
-from outcrop.report.per_layer import draw_strip
+from outcrop.report.per_layer import draw_strip, unconverged_layers
 from outcrop.report.style import label
 from outcrop.report.verdicts import Mark, marks_of
 
@@ -56,11 +56,8 @@ def draw_pairwise(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
         strip = draw_strip(run, row.model, side, marks)
         if strip is not None:
             plots.insert(1, strip)
-        drawings.append(
-            Drawing(
-                row.model or "all layers", _caption(row, labels, marks), tuple(plots), assets=assets, layout="panel"
-            )
-        )
+        said = _caption(row, labels, marks) + (unconverged_layers(run, row.model) if _WITHOUT in labels else "")
+        drawings.append(Drawing(row.model or "all layers", said, tuple(plots), assets=assets, layout="panel"))
     if maps and (len(rows.spans) > 1 or len(columns.spans) > 1):
         drawings.append(_grid(run, maps[0], dataset, rows, columns, labels, key, assets))
     return drawings

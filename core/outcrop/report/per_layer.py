@@ -94,6 +94,26 @@ def draw_per_layer(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
     return drawings
 
 
+def unconverged_layers(run: Run, model: str) -> str:
+    """Return a sentence on the layers of a model whose first component was not found; nothing where all were."""
+    layers = run.of_kind("per_layer")
+    if layers is None or "unconverged" not in layers:
+        return ""
+    axis = read_axis(layers, "layer")
+    flags = layers["unconverged"].values[axis.order].astype(bool)
+    names = [axis.names[i] for i in np.flatnonzero(flags) if axis.models[i] == model]
+    if not names:
+        return ""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    passes = layers.attrs.get("passes")
+    after = f"After {passes} passes the" if passes else "The"
+    count = "1 layer" if len(names) == 1 else f"{len(names)} layers"
+    return (
+        f" {after} first principal component of {count} had not converged: {', '.join(names[:8])}{more}. There the map "
+        "without it is without a direction near it, of no larger a share of the variance; ask for more passes."
+    )
+
+
 def _lines(axis: Axis, values: NDArray[Any], degenerate: NDArray[Any], title: str, *, logarithmic: bool) -> Any:
     from bokeh.models import ColumnDataSource, HoverTool, Range1d
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.numerics.component_statistics import participation
+from outcrop.numerics.components.component_statistics import participation
 from outcrop.report.figure import Drawing, Figure, Run
 from outcrop.report.maps import Axis, Span, group_layers, read_axis
 from outcrop.report.samples import PictureRow, pictures_at

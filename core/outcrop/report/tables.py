@@ -17,20 +17,19 @@ _ROWS = 50
 def draw_blocks(dataset: "xr.Dataset", _run: Run) -> Sequence[Drawing]:
     """Return every interval of similar layers with the evidence for and against it."""
     columns = (
-        "model", "layers", "count", "block", "score", "mean CKA", "contrast", "PC1 share inside, outside",
+        "model", "layers", "count", "block", "score", "mean CKA", "contrast", "PC1 share inside", "PC1 share outside",
         "PC1 alignment", "contrast without PC1", "mean CKA without PC1", "removal effect", "PC1 share raised",
         "removal dissolves",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for i in range(dataset.sizes.get("block", 0)):
         one = {str(name): dataset[name].values[i] for name in dataset.variables if dataset[name].dims == ("block",)}
-        inside, outside = float(one["pc_support"]), float(one["pc_support_outside"])
         rows.append(
             (
                 str(one["block_model"]), f"{one['first_layer']}\nto {one['last_layer']}", int(one["layer_count"]),
                 bool(one["is_block"]),
                 _with_interval(one, "score"), _with_interval(one, "similarity"), _with_interval(one, "contrast"),
-                f"{inside:.2f}, " + (f"{outside:.2f}" if np.isfinite(outside) else "\u2013"),
+                _with_interval(one, "pc_support"), _with_interval(one, "pc_support_outside"),
                 float(one["pc_alignment"]),
                 _with_interval(one, "contrast_without_pc1"), float(one.get("similarity_without_pc1", np.nan)),
                 _with_interval(one, "removal_effect"),

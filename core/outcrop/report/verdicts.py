@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.numerics.intervals import BlockThresholds, similar_intervals
+from outcrop.numerics.blocks.intervals import BlockThresholds, similar_intervals
 from outcrop.report.figure import Run
 from outcrop.report.maps import Span, read_axis
 
@@ -20,6 +20,7 @@ _INTERVALS = (
     ("similarity", "mean CKA"),
     ("contrast", "contrast"),
     ("contrast_without_pc1", "contrast without the component"),
+    ("pc_support", "the component's share"),
 )
 
 

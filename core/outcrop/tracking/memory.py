@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from outcrop.numerics.hsic import LEAST_SAMPLES, u_centre
-from outcrop.numerics.products import centred_gram
+from outcrop.numerics.kernels.hsic import LEAST_SAMPLES, u_centre
+from outcrop.numerics.kernels.products import centred_gram
 
 
 class GramMemory:

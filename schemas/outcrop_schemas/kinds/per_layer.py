@@ -6,7 +6,7 @@ from outcrop_schemas.kinds.layers import layer_coordinates
 
 PER_LAYER = Kind(
     name="per_layer",
-    version="1.1",
+    version="1.2",
     summary="Properties of single layers, over the layers of one or more models.",
     dims={"layer": 1, "component": 1},
     coords=layer_coordinates(),
@@ -62,6 +62,14 @@ PER_LAYER = Kind(
             ("layer",),
             "bool",
             "whether the layer is left out: it tells no samples apart, or holds values that are not finite",
+            required=False,
+        ),
+        # Of a component that iteration looks for; the map without it is then without another direction near it.
+        Variable(
+            "unconverged",
+            ("layer",),
+            "bool",
+            "whether the passes ended before the first principal component was found to the tolerance asked for",
             required=False,
         ),
         Variable("non_finite_count", ("layer",), "int", "values that are NaN or infinite", "1", 0, required=False),

@@ -22,12 +22,12 @@ def counts() -> xr.Dataset:
 
 def test_a_valid_result_passes() -> None:
     validate_result(counts())
-    assert counts().attrs == {"kind": "per_layer", "kind_version": "1.1"}
+    assert counts().attrs == {"kind": "per_layer", "kind_version": "1.2"}
 
 
 def test_an_invalid_result_is_refused_in_one_line() -> None:
     with pytest.raises(
-        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.1: coords/depth: .*found nothing\.$"
+        SchemaError, match=r"^1 problem in a result of kind 'per_layer' 1\.2: coords/depth: .*found nothing\.$"
     ):
         validate_result(counts().drop_vars("depth"))
 
@@ -36,7 +36,7 @@ def test_a_result_of_a_newer_outcrop_is_refused() -> None:
     newer = counts().assign_attrs(kind_version="2.0")
     for read in (validate_result, upgrade_result):
         with pytest.raises(
-            StudyVersionError, match=r"version 2\.0 here, written by a newer outcrop; this one knows 1\.1"
+            StudyVersionError, match=r"version 2\.0 here, written by a newer outcrop; this one knows 1\.2"
         ):
             read(newer)
 

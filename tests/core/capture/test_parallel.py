@@ -1,7 +1,11 @@
 """Models that run at the same time give what they give one after the other."""
 
+import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +21,9 @@ from outcrop.capture.engine import stream
 from outcrop.capture.parallel import AHEAD, models_at_once
 from outcrop.capture.source import LiveSource
 from outcrop.data import load_data
+from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer, Model
-from outcrop.numerics import ComponentsAccumulator, GramAccumulator
+from outcrop.numerics import ComponentsAccumulator, GramAccumulator, InfluenceAccumulator, SeriesAccumulator
 from outcrop.testing import AccumulatorTests, ArrayModel, IndexData
 
 SAMPLES = 90
@@ -44,10 +49,12 @@ class Recorder(ReducingAccumulator):
         self.lead: list[int] = []
         self._reduced = self._ended = 0
         self.fail_at: tuple[str, int] | None = None
+        self.at: Callable[[str, str, int], None] = lambda *_: None
 
     def reduce(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: torch.Tensor) -> float:
         self.reduced_on.setdefault(model, set()).add(threading.get_ident())
         self.lead.append(int(sample_index[0]) // 16 - self._ended)
+        self.at(model, layer.name, int(sample_index[0]))
         if self.fail_at == (model, int(sample_index[0])):
             raise ValueError("no more")
         return float(values.double().sum())
@@ -174,6 +181,181 @@ def test_threads_that_come_later_run_on_as_many_cores_as_before() -> None:
     thread.start()
     thread.join()
     assert found == [4]
+
+
+def in_order(of: list[Model], *accumulators: Any, **options: Any) -> None:
+    order = np.arange(SAMPLES)
+    stream(sources(of), accumulators, order=lambda _: order, batch_size=16, **options)
+
+
+def test_an_error_of_one_model_ends_another_one_at_its_next_layer_and_closes_its_batches() -> None:
+    recorder, failed = Recorder(), threading.Event()
+    later: list[str] = []
+
+    def at(model: str, layer: str, first: int) -> None:
+        if (model, first) == ("model0", 32):
+            failed.set()
+            raise ValueError("no more")
+        if model == "model1" and first >= 16 and failed.wait(5):
+            time.sleep(0.05)
+            later.append(layer)
+
+    recorder.at = at
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no more"):
+        in_order(models(2), recorder)
+    assert len(later) <= 1
+    assert threading.active_count() <= before
+
+
+def test_an_interrupt_waits_for_the_models_that_are_running_even_where_another_one_follows() -> None:
+    recorder, main = Recorder(), threading.main_thread().ident
+    assert main is not None
+
+    def at(model: str, _layer: str, first: int) -> None:
+        if (model, first) == ("model0", 32):
+            for _ in range(2):
+                signal.pthread_kill(main, signal.SIGINT)
+                time.sleep(0.1)
+
+    recorder.at = at
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        in_order(models(2), recorder)
+    assert threading.active_count() <= before
+
+
+def test_progress_counts_every_sample_of_every_model_once() -> None:
+    told: list[tuple[str, int]] = []
+    steps: list[int] = []
+
+    @contextmanager
+    def progress(description: str, total: int, *, unit: str = "samples") -> Iterator[Callable[[int], None]]:
+        told.append((description, total))
+        assert unit == "samples"
+        yield steps.append
+
+    in_order(models(3), GramAccumulator(group_size=16, passes=2), progress=progress)
+    assert told == [("model0, model1, model2", 270), ("model0, model1, model2 (pass 2)", 270)]
+    assert sum(steps) == 2 * 270
+    assert sorted(set(steps)) == [10, 16]
+
+
+def test_a_model_that_gives_fewer_groups_than_the_others_is_an_error() -> None:
+    of = sources(models(2))
+    groups = of[1].groups
+    of[1].groups = lambda order, size: groups(order[:40], size)  # type: ignore[method-assign]
+    with pytest.raises(AnalysisError, match="'model1' gave fewer groups of samples than the others; all models must"):
+        stream(of, [Recorder()], order=lambda _: np.arange(SAMPLES), batch_size=16)
+
+
+def test_a_model_without_layers_takes_part_with_nothing() -> None:
+    order, recorder, of = np.arange(SAMPLES), Recorder(), sources(models(3))
+    of[2].layers = ()
+    stream(of, [recorder], order=lambda _: order, batch_size=16)
+    assert {entry[0] for entry in recorder.taken} == {"model0", "model1", "end"}
+
+
+def test_weights_that_two_models_share_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = network(0), network(1)
+    for one in (first, second):
+        one(torch.zeros(1, 3, 6, 6))
+    second[0].weight = first[0].weight
+    of = [outcrop.load_model(one, name=f"model{i}", input_shape=(3, 6, 6)) for i, one in enumerate((first, second))]
+    assert at_once(of) == 2
+    together = streamed(of, Recorder())
+    alone(monkeypatch)
+    assert together == streamed(of, Recorder())
+
+
+def test_one_network_under_two_names_runs_once_at_a_time() -> None:
+    one = network(0)
+    one(torch.zeros(1, 3, 6, 6))
+    of = [outcrop.load_model(one, name=name, input_shape=(3, 6, 6)) for name in ("first", "second")]
+    assert at_once(of) == 1
+    assert at_once([of[0], of[0]]) == 1
+
+
+def test_what_holds_for_the_calling_thread_alone_is_not_lost() -> None:
+    of = models(2)
+    assert at_once(of) == 2
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert at_once(of) == 1
+    with torch.device("cpu"):
+        assert at_once(of) == 1
+
+
+def test_products_of_lower_precision_are_not_mixed_with_full_ones() -> None:
+    of, before = models(2), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert at_once(of) == 1
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_no_more_networks_run_at_once_than_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 4 * 3 * 6 * 6
+    for count in (3, 2, 1):
+        monkeypatch.setattr(parallel, "FORWARD_BYTES", count * 16 * largest)
+        assert at_once(models(3)) == count
+
+
+def test_a_compiler_that_is_imported_meanwhile_is_not_told_to_rest_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo import eval_frame
+
+    recorder, entered, left = Recorder(), threading.Event(), threading.Event()
+    of, last = models(2), SAMPLES // 16 * 16
+    visits = [model.visit for model in of]
+
+    def first(inputs: Any, *arguments: Any) -> None:
+        visits[0](inputs, *arguments)
+        if entered.is_set():
+            left.set()
+
+    def second(inputs: Any, *arguments: Any) -> None:
+        if len(inputs["input"]) == SAMPLES - last:
+            entered.wait(5)
+        visits[1](inputs, *arguments)
+
+    def at(model: str, layer: str, start: int) -> None:
+        sys.modules["torch._dynamo"] = imported
+        if start == last and layer != of[0].layers[0].name:  # which comes before the network runs
+            if model == "model0":
+                entered.set()
+                time.sleep(0.2)
+            else:
+                left.wait(5)
+
+    of[0].visit, of[1].visit = first, second  # type: ignore[method-assign]
+    recorder.at = at
+    visited, order = sources(of), np.arange(SAMPLES)
+    imported = sys.modules["torch._dynamo"]
+    monkeypatch.delitem(sys.modules, "torch._dynamo")
+    stream(visited, [recorder], order=lambda _: order, batch_size=16)
+    assert eval_frame._stance.stance == "default"
+
+
+@pytest.mark.parametrize("kind", ["series", "influence"])
+def test_what_follows_blocks_and_trainings_is_that_of_models_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    of = models(2)
+
+    def found() -> dict[str, Any]:
+        if kind == "series":
+            return vars(streamed(of, SeriesAccumulator(["model1", "model0"], of[0].layers, group_size=16)))
+        keys = [("model0", layer.name) for layer in of[0].layers[1:]]
+        keys.append(("model1", of[1].layers[2].name))
+        (influence,) = streamed(of, InfluenceAccumulator([keys], group_size=16))
+        return vars(influence)
+
+    together = found()
+    alone(monkeypatch)
+    expected = found()
+    assert together.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(together[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def at_once(of: list[Model], accumulator: Any = None) -> int:

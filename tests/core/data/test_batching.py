@@ -229,6 +229,25 @@ def test_data_that_does_not_promise_otherwise_is_read_by_one_thread():
     assert data.reads == list(range(60))
 
 
+def test_streams_of_several_models_read_such_data_one_after_the_other():
+    class Counted(Slow):
+        within = most = 0
+
+        def read(self, index):
+            self.within += 1
+            self.most = max(self.most, self.within)
+            try:
+                return super().read(index)
+            finally:
+                self.within -= 1
+
+    data = Counted(40, concurrent=False, seconds=0.001)
+    streams = [batches(data, TAKES_FLOATS, batch_size=10) for _ in range(3)]
+    for together in zip(*streams, strict=True):
+        assert len({tuple(batch.sample_index) for batch in together}) == 1
+    assert data.most == 1
+
+
 def test_an_iterator_that_is_forgotten_leaves_no_thread():
     iterator = batches(Slow(100), TAKES_FLOATS, batch_size=10)
     next(iterator)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from outcrop.numerics.block_detection import DEFAULT_THRESHOLDS, weigh_blocks
+from outcrop.numerics.blocks.block_detection import DEFAULT_THRESHOLDS, weigh_blocks
 
 _OPERATIONS = (
     ("conv1", "conv"), ("norm1", "norm"), ("relu1", "act"),
@@ -132,7 +132,7 @@ def _blocks(models, layers, flat, share, intervals) -> xr.Dataset:
             values = {key: value for key, value in dataclasses.asdict(evidence).items() if key != "interval"}
             for key in ("similarity_without_pc", "contrast_without_pc"):
                 values[f"{key}1"] = values.pop(key)
-            for key in ("score", "similarity", "contrast", "contrast_without_pc1"):
+            for key in ("score", "similarity", "contrast", "contrast_without_pc1", "pc_support"):
                 values[f"{key}_low"] = values[key] - 0.02 if intervals else np.nan
                 values[f"{key}_high"] = values[key] + 0.01 if intervals else np.nan
             rows.append(

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from outcrop.errors import ReportError
-from outcrop.numerics.block_detection import DEFAULT_THRESHOLDS
+from outcrop.numerics.blocks.block_detection import DEFAULT_THRESHOLDS
 from outcrop.plugins import plugin_registry
 from outcrop.report import Drawing, Figure, Run, Table, write_report
 from outcrop.report.page import _figures

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from outcrop.report.figure import Run
+from outcrop.report.pairwise import draw_pairwise
+from outcrop.report.per_layer import unconverged_layers
 from outcrop.report.tables import draw_blocks
 from outcrop.report.verdicts import read_verdicts
 
@@ -31,6 +33,9 @@ def test_a_block_is_told_with_its_layers_its_evidence_and_its_intervals(make_run
         f"layers stand out by {row['contrast_without_pc1']:.2f}.",
     )
     assert verdict.certainty[0].startswith(f"95 % intervals: score {row['score_low']:.2f} to {row['score_high']:.2f}")
+    assert verdict.certainty[0].endswith(
+        f", the component's share {row['pc_support_low']:.2f} to {row['pc_support_high']:.2f}."
+    )
 
 
 def test_marks_cover_the_layers_from_first_to_last(make_run):
@@ -235,3 +240,32 @@ def test_one_layer_is_told_in_the_singular_and_long_lists_are_cut(make_run):
 def test_a_run_without_blocks_has_no_verdict(make_run):
     leaves = {"pairwise": make_run([("deep", 20, None)])["pairwise"]}
     assert read_verdicts(Run("cka", "r1", leaves)) == []
+
+
+def test_the_table_gives_the_interval_of_the_share_inside(make_run):
+    run = make_run([("deep", 109, (38, 91))])
+    (drawing,) = draw_blocks(run["blocks"], Run("blocks", "r1", run))
+    one = {name: run["blocks"][name].values[0] for name in ("pc_support", "pc_support_low", "pc_support_high")}
+    shown = dict(zip(drawing.table.columns, drawing.table.rows[0], strict=True))
+    assert shown["PC1 share inside"] == (
+        f"{one['pc_support']:.2f}\n{one['pc_support_low']:.2f} to {one['pc_support_high']:.2f}"
+    )
+    assert shown["PC1 share outside"] == f"{run['blocks']['pc_support_outside'].values[0]:.2f}"
+
+
+def test_a_map_without_components_that_were_not_found_says_so(make_run):
+    leaves = make_run([("deep", 20, None), ("flat", 12, None)])
+    flags = np.zeros(32, dtype=bool)
+    flags[[3, 21, 22]] = True
+    layers = leaves["per_layer"].assign(unconverged=("layer", flags)).assign_attrs(passes=12)
+    run = Run("components", "r1", {"pairwise": leaves["pairwise"], "per_layer": layers})
+    names = layers["name"].values[flags]
+    deep, flat = (drawing.caption for drawing in draw_pairwise(leaves["pairwise"], run)[:2])
+    start = "After 12 passes the first principal component of"
+    assert f"{start} 1 layer had not converged: {names[0]}. There the map without it is without a direction" in deep
+    assert f"{start} 2 layers had not converged: {names[1]}, {names[2]}. There the map" in flat
+    plain = draw_pairwise(leaves["pairwise"], Run("blocks", "r1", leaves))
+    assert "converged" not in plain[0].caption
+    many = layers.assign(unconverged=("layer", np.ones(32, dtype=bool))).assign_attrs(passes=0)
+    assert " The first principal component of 20 layers had" in unconverged_layers(Run("c", "r", {"p": many}), "deep")
+    assert " and 12 more. There" in unconverged_layers(Run("c", "r", {"p": many}), "deep")

@@ -109,6 +109,9 @@ def test_a_flat_spectrum_says_that_it_has_not_converged():
     result = run({"net": layers}, maximum_passes=2)
     assert result["projections"].attrs["passes"] == 2
     assert result["projections"]["residual"].values[0] > 0.05
+    assert result["per_layer"]["unconverged"].values.tolist() == [True]
+    constant = {**planted(), "layer9": np.ones((SAMPLES, 5), np.float32)}
+    assert not run({"net": constant})["per_layer"]["unconverged"].values.any()
 
 
 def test_more_components_than_vectors_by_default_can_be_asked_for():

@@ -1,6 +1,6 @@
 """The CIFAR ResNet v1 of the block-structure papers (arXiv 2202.07184, appendix B; arXiv 2010.15327).
 
-Post-activation residual blocks of two 3x3 convolutions in three stages of equal depth, with
+Post-activation residual blocks (arXiv 1512.03385) of two 3x3 convolutions in three stages of equal depth, with
 convolutions that carry a bias, batch norm at the Keras defaults (epsilon 1e-3, momentum 0.99,
 which is 0.01 in torch's convention), and a 1x1 stride-2 convolution without batch norm as the
 shortcut wherever the resolution changes. Pixels enter in [0, 1], not normalised further.
@@ -9,17 +9,10 @@ Every operation, the residual addition included, is a module of its own, so that
 exported graph both see the same ``7 * 3n + 8`` named operations (the papers count the input as one more).
 """
 
-import torch
 from torch import Tensor, nn
 
-from outcrop.errors import ZooError
-
-
-class Add(nn.Module):
-    """The residual addition, as a module so that it has a name."""
-
-    def forward(self, branch: Tensor, shortcut: Tensor) -> Tensor:
-        return branch + shortcut
+from outcrop_zoo.architectures.operations import Add, average_pool, initialise_he_normal, keras_batch_norm
+from outcrop_zoo.architectures.requirements import require_image, require_positive, stage_blocks
 
 
 class ResidualBlock(nn.Module):
@@ -28,10 +21,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1)
-        self.norm1 = _batch_norm(channels)
+        self.norm1 = keras_batch_norm(channels)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = _batch_norm(channels)
+        self.norm2 = keras_batch_norm(channels)
         self.shortcut = (
             nn.Identity()
             if stride == 1 and channels_in == channels
@@ -48,33 +41,36 @@ class ResidualBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """CIFAR ResNet v1 of depth ``6n + 2`` for 32x32 colour images.
+    """CIFAR ResNet v1 of depth ``6n + 2``.
 
     Args:
         depth: Number of weighted layers, ``6n + 2`` with n blocks in each of three stages.
         width: Multiplies the 16, 32, 64 channels of the three stages.
         num_classes: Number of logits.
+        image: Channels, height and width of an image; height and width are multiples of 4 pixels.
 
     Raises:
-        ZooError: The depth is not of the form ``6n + 2``.
+        ZooError: The depth is not of the form ``6n + 2``, another number is not positive, or the image does not fit.
     """
 
-    def __init__(self, depth: int, *, width: int = 1, num_classes: int = 10) -> None:
+    def __init__(
+        self, depth: int, *, width: int = 1, num_classes: int = 10, image: tuple[int, int, int] = (3, 32, 32)
+    ) -> None:
         super().__init__()
-        blocks, remainder = divmod(depth - 2, 6)
-        if remainder or blocks < 1:
-            raise ZooError(f"A CIFAR ResNet has depth 6n + 2 (8, 14, 20, ...); got depth {depth}.")
+        blocks = stage_blocks("A CIFAR ResNet", depth, 2)
+        require_positive("A CIFAR ResNet", width=width, classes=num_classes)
+        require_image("A CIFAR ResNet", image, multiple=4)
         channels = 16 * width
-        self.conv = nn.Conv2d(3, channels, 3, padding=1)
-        self.norm = _batch_norm(channels)
+        self.conv = nn.Conv2d(image[0], channels, 3, padding=1)
+        self.norm = keras_batch_norm(channels)
         self.relu = nn.ReLU()
         self.stage1 = _stage(channels, channels, blocks, stride=1)
         self.stage2 = _stage(channels, 2 * channels, blocks, stride=2)
         self.stage3 = _stage(2 * channels, 4 * channels, blocks, stride=2)
-        self.pool = nn.AvgPool2d(8)
+        self.pool = average_pool(image[1] // 4, image[2] // 4)
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(4 * channels, num_classes)
-        self.apply(_initialise)
+        self.apply(initialise_he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(self.conv(x)))
@@ -83,19 +79,6 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def _batch_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
 def _stage(channels_in: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
     first = ResidualBlock(channels_in, channels, stride)
     return nn.Sequential(first, *(ResidualBlock(channels, channels, 1) for _ in range(blocks - 1)))
-
-
-def _initialise(module: nn.Module) -> None:
-    """He-normal convolutions and classifier, zero biases (the papers' Keras initialisers)."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            with torch.no_grad():
-                module.bias.zero_()

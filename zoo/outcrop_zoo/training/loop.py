@@ -1,94 +1,119 @@
 """One readable training loop: SGD with momentum, cosine decay by epoch, resumable after each epoch."""
 
-import json
-import math
-import os
-import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from outcrop.errors import ZooError
-from outcrop_zoo.architectures import build_architecture
+from outcrop_zoo.interventions.intervention import Intervention
 from outcrop_zoo.recipes import Recipe
-from outcrop_zoo.training.augmentation import crop_and_flip
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Images (sample, channel, y, x) float32 in [0, 1] and labels (sample,)."""
-
-    images: Tensor
-    labels: Tensor
-
-
-@dataclass
-class TrainingRun:
-    """What a training run returns.
-
-    Attributes:
-        network: The trained network, in evaluation mode.
-        history: One row an epoch: ``epoch``, ``learning_rate``, ``loss``, ``train_accuracy``, ``seconds``, ``threads``.
-    """
-
-    network: nn.Module
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of all epochs, over every session that contributed."""
-        return sum(row["seconds"] for row in self.history)
+from outcrop_zoo.training.checkpoints import read_checkpoint, read_snapshot, snapshot_path, write_state
+from outcrop_zoo.training.device import choose_device, reproducible
+from outcrop_zoo.training.images import ImageSet
+from outcrop_zoo.training.run import TrainingRun
+from outcrop_zoo.training.setup import (
+    LoadNetwork,
+    learning_rate,
+    make_network,
+    make_optimizer,
+    steps_per_epoch,
+    training_batches,
+)
 
 
 def train(
     recipe: Recipe,
     data: ImageSet,
     *,
+    held_out: ImageSet | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    device: str | None = None,
+    compiler: str = "",
+    load_network: LoadNetwork | None = None,
 ) -> TrainingRun:
     """Return the network that a recipe makes of the given images.
 
-    The result depends on the recipe, the images, the machine's instruction set and its number of threads only:
-    every epoch draws its order and its augmentation from a generator seeded by (seed, epoch), so
-    a run that was stopped continues to the same weights.
+    The result depends on the recipe, the images, the kind of device, the machine's instruction set and its number of
+    threads only: every epoch draws its order and its augmentation from a generator seeded by (seed, epoch), so
+    a run that was stopped, or killed at any moment, continues to the same weights. torch's global generator is left as
+    it was.
 
     Args:
         recipe: What to train, and how.
         data: Training images.
-        checkpoint: File written atomically after every epoch, and resumed from when it is there.
+        held_out: Images of the training split that are not trained on, on which accuracy is measured every epoch.
+        checkpoint: File written atomically after every epoch, and resumed from when it is there. The recipe's snapshots
+            are written beside it.
         on_epoch: Called with the history row of every finished epoch.
+        device: Such as ``cpu``, ``cuda``, ``cuda:1``; by default CUDA where there is any.
+        compiler: Backend of ``torch.compile``, such as ``inductor``; empty for none. Other last bits, as every device.
+        load_network: Returns the trained network of a zoo name, for interventions; by default from the catalogue.
 
     Raises:
-        ZooError: The checkpoint was written by another recipe, or cannot be read.
+        ZooError: The checkpoint was written by another recipe or with other settings, or cannot be read; the recipe
+            selects by held-out images, or keeps snapshots, and there is no place or none are given.
     """
-    torch.manual_seed(recipe.seed)
-    network = build_architecture(recipe.architecture).to(memory_format=torch.channels_last)
-    optimizer = _optimizer(network, recipe)
-    run = TrainingRun(network)
-    if checkpoint is not None and checkpoint.exists():
-        run.history = _restore(checkpoint, recipe, network, optimizer)
-    for epoch in range(len(run.history), recipe.epochs):
-        row = _train_epoch(network, optimizer, data, recipe, epoch)
-        run.history.append(row)
-        if checkpoint is not None:
-            _save(checkpoint, recipe, network, optimizer, run.history)
-        if on_epoch is not None:
-            on_epoch(row)
-    network.eval()
-    return run
+    place = choose_device(device)
+    steps = steps_per_epoch(recipe, len(data.labels))
+    _check(recipe, steps, held_out, checkpoint)
+    with reproducible(place):
+        network, interventions = make_network(recipe, load_network)
+        network = network.to(place).to(memory_format=torch.channels_last)
+        training = _Training(recipe, network, interventions, steps, checkpoint, place, compiler)
+        training.resume()
+        here, held_out_here = data.to(place), held_out.to(place) if held_out is not None else None
+        for epoch in range(len(training.history), recipe.epochs):
+            row = training.train_epoch(here, epoch)
+            if held_out_here is not None:
+                row["held_out_accuracy"] = accuracy(network, held_out_here)
+            training.finish_epoch(row)
+            if on_epoch is not None:
+                on_epoch(row)
+        epoch = training.select()
+        network = finished(network, interventions, recipe, here)
+    kind = torch.device(place).type
+    return TrainingRun(network, recipe, training.history, epoch, kind)
+
+
+def snapshot_network(
+    recipe: Recipe, path: Path, data: ImageSet, *, load_network: LoadNetwork | None = None
+) -> nn.Module:
+    """Return the network of a snapshot, in evaluation mode on the CPU.
+
+    Raises:
+        ZooError: The file is not a snapshot of the recipe's.
+    """
+    state = read_snapshot(path, recipe)
+    with reproducible("cpu"):
+        network, interventions = make_network(recipe, load_network)
+        network.load_state_dict(state["network"])
+        for intervention, own in zip(interventions, state["interventions"], strict=True):
+            intervention.load_state_dict(own)
+        return finished(network.to(memory_format=torch.channels_last), interventions, recipe, data)
+
+
+def finished(network: nn.Module, interventions: list[Intervention], recipe: Recipe, data: ImageSet) -> nn.Module:
+    """Return a trained network as its interventions leave it, in evaluation mode on the CPU."""
+
+    def batches() -> Iterator[Tensor]:
+        # The epoch behind the last: images in another order, augmented as they were during training.
+        return (images for images, _ in training_batches(recipe, data, interventions, recipe.epochs))
+
+    for intervention in interventions:
+        network = intervention.finish(network, batches)
+    return network.eval().cpu()
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: ImageSet, *, batch_size: int = 256) -> float:
-    """Return the share of images, in [0, 1], whose largest logit is their label."""
+    """Return the share of images, in [0, 1], whose largest logit is their label; leaves evaluation mode behind."""
     network.eval()
     hits = 0
     for start in range(0, len(data.labels), batch_size):
@@ -97,93 +122,145 @@ def accuracy(network: nn.Module, data: ImageSet, *, batch_size: int = 256) -> fl
     return hits / len(data.labels)
 
 
-def _train_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, data: ImageSet, recipe: Recipe, epoch: int
-) -> dict[str, float]:
-    started = time.perf_counter()
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    learning_rate = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    network.train()
-    total_loss, hits = 0.0, 0
-    order = torch.randperm(len(data.labels), generator=generator)
-    for start in range(0, len(order), recipe.batch_size):
-        chosen = order[start : start + recipe.batch_size]
-        images = crop_and_flip(data.images[chosen], generator=generator).contiguous(memory_format=torch.channels_last)
-        labels = data.labels[chosen]
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = network(images).float()
+@dataclass
+class _Training:
+    """A training in progress, and all that its checkpoint holds."""
+
+    recipe: Recipe
+    network: nn.Module
+    interventions: list[Intervention]
+    steps: int
+    checkpoint: Path | None
+    device: str
+    compiler: str
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.optimizer = make_optimizer(self.network, self.recipe)
+        self._forward = torch.compile(self.network, backend=self.compiler) if self.compiler else self.network
+        self._settings = {"device": torch.device(self.device).type, "compiler": self.compiler}
+
+    def train_epoch(self, data: ImageSet, epoch: int) -> dict[str, float]:
+        started = time.perf_counter()
+        rate = learning_rate(self.recipe, epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        # Summed where they are computed: reading a number from a GPU waits for it.
+        total_loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
+        total_penalty, hits = torch.zeros_like(total_loss), torch.zeros_like(total_loss)
+        step = epoch * self.steps
+        self._keep_snapshot(step)
+        for images, labels in training_batches(self.recipe, data, self.interventions, epoch):
+            loss, penalty, correct = self._step(images, labels)
+            step += 1
+            self._keep_snapshot(step)
+            total_loss += loss * len(labels)
+            total_penalty += penalty * len(labels)
+            hits += correct
+        samples = len(data.labels)
+        row = {
+            "epoch": float(epoch + 1),
+            "step": float(step),
+            "learning_rate": rate,
+            "loss": float(total_loss) / samples,
+            "train_accuracy": float(hits) / samples,
+            "seconds": time.perf_counter() - started,
+            "threads": float(torch.get_num_threads()),
+        }
+        if self.interventions:
+            row["penalty"] = float(total_penalty) / samples
+        return row
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one optimiser step; return cross-entropy, penalty and correct answers, each a scalar."""
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = self._forward(images).float()
         loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        total_loss += float(loss.detach()) * len(chosen)
-        hits += int((logits.detach().argmax(1) == labels).sum())
-    samples = len(data.labels)
-    return {
-        "epoch": float(epoch + 1),
-        "learning_rate": learning_rate,
-        "loss": total_loss / samples,
-        "train_accuracy": hits / samples,
-        "seconds": time.perf_counter() - started,
-        "threads": float(torch.get_num_threads()),
-    }
+        penalties = [penalty for one in self.interventions if (penalty := one.penalty()) is not None]
+        added = torch.stack(penalties).sum() if penalties else loss.new_zeros(())
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss + added if penalties else loss)
+        self.optimizer.step()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        return loss.detach().double(), added.detach().double(), correct
+
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        self.history.append(row)
+        if self.recipe.selection == "held_out":
+            found = row["held_out_accuracy"]
+            if self.best is None or found > self.best["accuracy"]:
+                weights = {key: value.cpu().clone() for key, value in self.network.state_dict().items()}
+                self.best = {"epoch": len(self.history), "accuracy": found, "network": weights}
+        if self.checkpoint is not None:
+            state = {
+                **self._weights(),
+                "optimizer": self.optimizer.state_dict(),
+                "history": self.history,
+                "best": self.best,
+                "settings": self._settings,
+            }
+            write_state(self.checkpoint, self.recipe, state)
+
+    def select(self) -> int:
+        """Give the network the weights that the recipe selects, and return their epoch."""
+        if self.best is None:
+            return len(self.history)
+        self.network.load_state_dict(self.best["network"])
+        return int(self.best["epoch"])
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, where there is one."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = read_checkpoint(self.checkpoint, self.recipe)
+        if state["settings"] != self._settings:
+            raise ZooError(
+                f"The checkpoint {self.checkpoint} was trained with {_words(state['settings'])}; "
+                f"{_words(self._settings)} would give other weights. Continue as it was, or delete it."
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for intervention, own in zip(self.interventions, state["interventions"], strict=True):
+            intervention.load_state_dict(own)
+        self.history, self.best = state["history"], state["best"]
+        for row in self.history:
+            # Rows of an earlier release lack it.
+            row.setdefault("step", row["epoch"] * self.steps)
+        done = len(self.history) * self.steps
+        for step in self.recipe.snapshots:
+            if step <= done and not snapshot_path(self.checkpoint.parent, self.recipe, step).exists():
+                raise ZooError(
+                    f"The checkpoint {self.checkpoint} is at step {done}, and the snapshot of step {step} that should "
+                    "lie beside it is gone. Delete the checkpoint to train again."
+                )
+
+    def _keep_snapshot(self, step: int) -> None:
+        if step in self.recipe.snapshots:
+            assert self.checkpoint is not None  # checked before the training began
+            path = snapshot_path(self.checkpoint.parent, self.recipe, step)
+            write_state(path, self.recipe, {"step": step, **self._weights()})
+
+    def _weights(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "interventions": [intervention.state_dict() for intervention in self.interventions],
+        }
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Decay kernels only: biases and batch norm are left alone, as in the papers' code."""
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
-
-
-def _save(
-    path: Path, recipe: Recipe, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    state: dict[str, Any] = {
-        "recipe": json.dumps(recipe.model_dump(), sort_keys=True),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": history,
-    }
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def read_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
-    """Return ``network``, ``optimizer`` and ``history`` of a checkpoint.
-
-    Raises:
-        ZooError: The file was written by another recipe, or is no checkpoint.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        # A recipe of an older release lacks the newer fields, which then have their defaults.
-        found = Recipe.model_validate_json(state["recipe"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValidationError) as error:
-        reason = str(error).partition("\n")[0]
+def _check(recipe: Recipe, steps: int, held_out: ImageSet | None, checkpoint: Path | None) -> None:
+    if recipe.selection == "held_out" and held_out is None:
+        raise ZooError(f"The recipe {recipe.name!r} selects its weights by held-out images; give held_out=.")
+    if recipe.snapshots and checkpoint is None:
+        raise ZooError(f"The recipe {recipe.name!r} keeps snapshots beside its checkpoint; give checkpoint=.")
+    if recipe.snapshots and recipe.snapshots[-1] > steps * recipe.epochs:
         raise ZooError(
-            f"The checkpoint {path} cannot be read ({reason}). Delete it to train again from the start."
-        ) from error
-    if found != recipe:
-        expected, got = recipe.model_dump(), found.model_dump()
-        changes = "; ".join(f"{key} {got[key]}, expected {expected[key]}" for key in got if got[key] != expected[key])
-        raise ZooError(
-            f"The checkpoint {path} was written by another recipe than {recipe.name!r}: found {changes}. "
-            f"Delete it or choose another folder."
+            f"The recipe {recipe.name!r} keeps a snapshot of step {recipe.snapshots[-1]}; its training ends at step "
+            f"{steps * recipe.epochs} ({recipe.epochs} epochs of {steps}). Choose earlier steps."
         )
-    return state
 
 
-def _restore(
-    path: Path, recipe: Recipe, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    state = read_checkpoint(path, recipe)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    history: list[dict[str, float]] = state["history"]
-    return history
+def _words(settings: dict[str, str]) -> str:
+    return f"device {settings['device']!r} and compiler {settings['compiler'] or 'none'!r}"

@@ -1,0 +1,1 @@
+"""Blocks of similar layers: where they are, and the evidence for them."""

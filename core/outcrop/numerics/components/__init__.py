@@ -1,0 +1,1 @@
+"""Principal components of layers over all samples, streamed."""

@@ -1,0 +1,1 @@
+"""Kernel matrices of a group of samples: their products, centring, HSIC and principal components."""

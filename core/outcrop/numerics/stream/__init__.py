@@ -1,0 +1,1 @@
+"""Similarity of many layers accumulated over batches, with its uncertainty."""
