@@ -30,7 +30,7 @@ def outcrop_data_sources() -> "Mapping[str, Callable[[str], Data]]":
 @hookimpl
 def outcrop_schemas() -> "Sequence[Kind]":
     """Offer the kind of a training's metrics."""
-    from outcrop_zoo.training.kind import TRAINING
+    from outcrop_zoo.training_kind import TRAINING
 
     return [TRAINING]
 

@@ -337,7 +337,7 @@ def test_plugins_lists_what_they_offer(outcrop_command: Command) -> None:
     assert {"blocks", "zoo"} <= {row["name"] for row in listed["plugins"]}
     assert "blocks" in {row["name"] for row in listed["analyses"]}
     lines = {line.split()[0]: line for line in outcrop_command("plugins").out.splitlines() if line.strip()}
-    assert "model sources: zoo; data sources: zoo; commands: zoo, demo" in lines["zoo"]
+    assert "model sources: zoo; data sources: zoo; schemas: training; commands: zoo, demo" in lines["zoo"]
     assert "Broken" not in lines
 
 

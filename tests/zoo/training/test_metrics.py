@@ -12,7 +12,7 @@ from outcrop_schemas import Kind, SchemaError
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.training import TrainingRun, store_metrics, train
 from outcrop_zoo.training.data import RecipeData, load_recipe_data
-from outcrop_zoo.training.kind import TRAINING
+from outcrop_zoo.training_kind import TRAINING
 
 
 @pytest.fixture(scope="module")
