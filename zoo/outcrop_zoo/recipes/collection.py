@@ -47,7 +47,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def _patches() -> Iterator[Recipe]:
-    """Yield what the demo shows: a network with a block and one without, two seeds each."""
+    """Yield what the demo shows: a shallow network and a deep one, two seeds each."""
     for depth in (14, DEEP):
         for seed in (0, 1):
             yield Recipe(
