@@ -121,7 +121,7 @@ def test_a_file_outside_its_package_is_refused(file: str, values: dict[str, Any]
     assert "lies outside the package" in _refused(values | {"source": PACKAGE | {"file": file}}, tmp_path)
 
 
-@pytest.mark.parametrize("package", ["a b", "--index-url=x", "a;b", ""])
+@pytest.mark.parametrize("package", ["a b", "--option=x", "a;b", ""])
 def test_a_package_whose_name_is_none_is_refused(package: str, values: dict[str, Any], tmp_path: Path) -> None:
     assert "source.package.package: " in _refused(values | {"source": PACKAGE | {"package": package}}, tmp_path)
 
