@@ -2,6 +2,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 import xarray as xr
 from onnx import numpy_helper
 
-from outcrop.errors import ZooError
+import outcrop
+from outcrop.errors import StudyError, ZooError
 from outcrop.progress import Advance
 from outcrop_zoo.architectures import build_architecture
 from outcrop_zoo.build import build, graph_accuracy
@@ -122,7 +124,7 @@ def test_an_earlier_build_is_not_replaced_unasked(
     built: tuple[Card, Path], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(built[1], tmp_path / "zoo"))
-    with pytest.raises(ZooError, match=r"tiny.onnx exists already; choose another folder, or pass --force"):
+    with pytest.raises(ZooError, match=r"tiny.json exists already; choose another folder, or pass --force"):
         build(tiny_recipe, folder=folder)
     (folder / "tiny.onnx").write_bytes(b"damaged")
     build(tiny_recipe, folder=folder, threads=1, replace=True)
@@ -154,7 +156,7 @@ def test_a_series_of_checkpoints_is_built_beside_the_model(
         "tiny@4.onnx",
         "tiny@6.onnx",
     ]
-    assert not list((tmp_path / "cache" / "training").iterdir())
+    assert not list((tmp_path / "cache" / "training").glob("*.pt"))
     cards = {step: read_card(folder / f"tiny@{step}.json") for step in (0, 4, 6)}
     assert [cards[step].step for step in cards] == [0, 4, 6]
     assert all(card.recipe == recipe for card in cards.values())
@@ -196,3 +198,26 @@ def test_a_build_cites_what_was_done_and_stores_its_metrics(tiny_recipe: Recipe,
         [run] = tree["results/training"].children.values()
         assert run["training"].attrs["model"] == "tiny"
         assert run["training"]["step"].values.tolist() == [3]
+
+
+# What torch warns of while it traces is its own access to a gradient.
+@pytest.mark.filterwarnings("default:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_build_says_so_and_is_continued_as_it_was(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    make = partial(build, tiny_recipe, folder=tmp_path / "zoo", checkpoints=tmp_path, threads=1, device="cpu")
+    with pytest.raises(KilledError):
+        make(compiler="eager", progress=Recorder("epochs", 1))
+    with pytest.raises(
+        ZooError, match="with device 'cpu' and compiler 'eager'; device 'cpu' and compiler 'none' would"
+    ):
+        make(compiler="")
+    card = make()
+    assert card.training is not None
+    assert card.training.hardware.endswith(", compiled by eager")
+
+
+def test_a_study_that_cannot_take_metrics_is_told_of_before_the_training(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    outcrop.open(tmp_path / "study.zarr", mode="a")
+    seen = Recorder()
+    with pytest.raises(StudyError, match="was opened to read"):
+        build(tiny_recipe, folder=tmp_path / "zoo", study=outcrop.open(tmp_path / "study.zarr"), progress=seen)
+    assert "epochs" not in seen.done

@@ -61,10 +61,30 @@ def test_a_wildcard_without_a_match_is_refused() -> None:
         matching_names(["deap"], ["deep", "tiny"])
 
 
-def test_two_cards_of_one_name_are_refused_with_both_files(folder: Path, tmp_path: Path) -> None:
+def test_two_cards_of_one_name_are_refused_with_both_files(
+    folder: Path, tmp_path: Path, built: tuple[Card, Path]
+) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
-    with pytest.raises(ZooError, match=r"named 'tiny': .*zoo/tiny.json and .*other/tiny.json. Rename or remove one"):
-        _ = Catalogue([folder, other]).entries
+    third = Path(shutil.copytree(folder, tmp_path / "third"))
+    _add(folder, built[0], name="sound")
+    catalogue = Catalogue([folder, other, third])
+    for ask in (lambda: catalogue.find("tiny"), lambda: catalogue.matching(["tiny"])):
+        with pytest.raises(ZooError, match=r"named 'tiny': .*zoo/tiny.json and .*other/tiny.json. Rename or remove o"):
+            ask()
+    assert list(catalogue.entries) == ["sound"]
+
+
+def test_a_card_that_is_none_keeps_no_other_from_being_found(folder: Path, built: tuple[Card, Path]) -> None:
+    _add(folder, built[0], name="a-sound-one")
+    (folder / "tiny.json").write_text("{")
+    (folder / "a.json").write_bytes((folder / "a-sound-one.json").read_bytes())
+    (folder / "a-sound-one.json").write_text("{")
+    catalogue = Catalogue([folder])
+    # A file that is no card may be named like a sound model, which is in another file.
+    assert list(catalogue.entries) == ["a-sound-one"] == [catalogue.find("a-sound-one").card.name]
+    assert list(catalogue.broken) == ["tiny"]
+    with pytest.raises(ZooError, match=r"tiny.json is not a valid zoo card"):
+        catalogue.find("tiny")
 
 
 def test_a_changed_file_is_refused_with_both_hashes(folder: Path, built: tuple[Card, Path]) -> None:
@@ -147,7 +167,8 @@ def test_a_recipe_of_another_content_under_a_known_name_is_refused(built: tuple[
     with pytest.raises(
         ZooError, match=r"quick.json is another recipe 'resnet8-patches-quick' than outcrop's. Rename or"
     ):
-        _ = Catalogue([tmp_path]).recipes
+        Catalogue([tmp_path]).matching_recipes([known.name])
+    assert Catalogue([tmp_path]).recipes.keys() == recipes().keys() - {known.name}
 
 
 def test_a_model_of_the_web_lies_in_the_cache_by_its_content(built: tuple[Card, Path], tmp_path: Path) -> None:

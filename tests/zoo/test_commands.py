@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from outcrop.errors import ModelNotFoundError, ZooError
-from outcrop_zoo.cards import Card, write_card
+from outcrop_zoo.cards import AccuracyRecord, Card, RecipeSource, write_card
 from outcrop_zoo.catalogue import BUNDLED, Catalogue, user_folder
 from outcrop_zoo.commands import zoo
 from outcrop_zoo.folders import PACKAGE_MODELS
 from outcrop_zoo.recipes import recipes
+from outcrop_zoo.training.checkpoints import write_state
 
 
 def _run(*arguments: str) -> Result:
@@ -97,8 +99,17 @@ def test_show_refuses_an_unknown_name() -> None:
         _run("show", "resnet7")
 
 
+def _elsewhere(built: tuple[Card, Path]) -> AccuracyRecord:
+    """Accuracy on data that are nowhere."""
+    assert built[0].test is not None
+    return built[0].test.model_copy(update={"data": "zoo:mosaics"})
+
+
 def test_verify_counts_verified_skipped_and_failed_apart(users_own: Path, built: tuple[Card, Path]) -> None:
-    changes: dict[str, dict[str, object]] = {"tiny-wrong": {"sha256": "0" * 64}, "tiny-untested": {"test": None}}
+    changes: dict[str, dict[str, object]] = {
+        "tiny-wrong": {"sha256": "0" * 64},
+        "tiny-untested": {"test": _elsewhere(built)},
+    }
     for name, change in changes.items():
         write_card(built[0].model_copy(update={"name": name, **change}), users_own / f"{name}.json")
     result = _run("verify", "tiny*", "--json")
@@ -116,13 +127,57 @@ def test_verify_counts_verified_skipped_and_failed_apart(users_own: Path, built:
 
 
 def test_verify_strict_fails_on_skipped(users_own: Path, built: tuple[Card, Path]) -> None:
-    write_card(built[0].model_copy(update={"test": None}), users_own / "tiny.json")
+    write_card(built[0].model_copy(update={"test": _elsewhere(built)}), users_own / "tiny.json")
     assert _run("verify", "tiny").exit_code == 0
     assert _run("verify", "tiny", "--strict").exit_code == 1
 
 
+def test_a_card_that_cannot_be_used_hides_no_other(users_own: Path) -> None:
+    (users_own / "half.json").write_text('{"card_version": 1, "name": "ha')
+    listed = _run("list", "--json")
+    assert "tiny" in {row["name"] for row in json.loads(listed.stdout)}
+    assert re.match(r"Warning: .*half.json is not a valid zoo card .*, or move it out of the folder", listed.stderr)
+    result = _run("verify", "half", "--json")
+    [row] = json.loads(result.stdout)["models"]
+    assert (result.exit_code, row["outcome"]) == (1, "failed")
+    assert "half.json is not a valid zoo card" in row["detail"]
+    assert not _run("verify", "tiny").exit_code
+    with pytest.raises(ZooError, match=r"half.json is not a valid zoo card"):
+        _run("show", "half")
+
+
+def test_verify_of_a_recipe_says_how_to_build_it() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"was not built here yet. Run 'outcrop zoo build resnet8-patches-q"):
+        _run("verify", "resnet8-patches-quick")
+
+
+def test_build_with_a_wildcard_passes_over_what_is_built(
+    built: tuple[Card, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(built[1], tmp_path / "own"))
+    monkeypatch.setenv("OUTCROP_ZOO", str(own))
+    assert built[0].recipe is not None
+    card = built[0].model_copy(update={"source": RecipeSource()})
+    write_card(card, own / "tiny-recipe.json")
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    [shown] = _json("build", "tin*")
+    assert (shown["name"], shown["built"], shown["path"]) == ("tiny", False, str(own / "tiny.onnx"))
+    assert "built already" in _run("build", "tin*").stdout
+    [bundled] = _json("build", "resnet14-patches-seed[0]")
+    assert (bundled["built"], bundled["path"]) == (False, str(BUNDLED / "resnet14-patches-seed0.onnx"))
+    with pytest.raises(ZooError, match=r"tiny.json exists already; choose another folder, or pass --force"):
+        _run("build", "tiny")
+    other = built[0].model_copy(update={"recipe": built[0].recipe.model_copy(update={"seed": 7})})
+    write_card(other, own / "tiny.json")
+    with pytest.raises(ZooError, match=r"tiny.json exists already"):
+        _run("build", "tin*")
+    write_card(built[0], own / "tiny.json")
+    assert {path: path.read_bytes() for path in own.iterdir()} == before
+
+
 def test_build_makes_a_model_that_is_then_in_the_zoo() -> None:
     [card] = _json("build", "*-quick", "--threads", "1")
+    assert card["built"]
     assert card["path"] == str(user_folder() / "resnet8-patches-quick.onnx")
     [row] = _json("list", "*-quick")
     assert (row["state"], row["accuracy"]) == ("built here", card["test"]["accuracy"])
@@ -152,3 +207,13 @@ def test_listing_and_help_import_no_torch() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert "resnet110-patches-seed1" in shown.stdout
+
+
+def test_build_compiles_where_it_is_asked_to_and_not_where_the_checkpoint_was_not(tmp_path: Path) -> None:
+    recipe = recipes()["resnet8-patches-quick"]
+    state = {"network": {}, "optimizer": {}, "history": [], "settings": {"device": "cpu", "compiler": ""}}
+    write_state(tmp_path / f"{recipe.name}.pt", recipe, state)
+    with pytest.raises(
+        ZooError, match="compiler 'none'; device 'cpu' and compiler 'inductor' would give other weights"
+    ):
+        _run("build", recipe.name, "--compile", "--checkpoints", str(tmp_path), "--device", "cpu")

@@ -79,7 +79,34 @@ def test_a_file_that_says_nothing_gets_its_classes_from_the_user(file: Path, tmp
     shown = _json("add", str(file), "--classes", str(tmp_path / "classes.txt"))
     assert shown["classes"] == list("abcdefghij")
     assert outcrop.load_model("zoo:mine").classes == tuple("abcdefghij")
-    assert verify(Catalogue().find("mine")).outcome == "skipped"
+    assert verify(Catalogue().find("mine")).outcome == "verified"
+
+
+def test_classes_that_cannot_be_the_outputs_are_refused(file: Path, tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    names.write_text("\ufeffa\nb\n\n", encoding="utf-8")
+    with pytest.raises(ZooError, match=r"mine.onnx states 10 classes itself, which are not those given; leave them aw"):
+        _run("add", str(file), "--classes", str(names))
+    _changed(file, lambda model: model.ClearField("metadata_props"))
+    with pytest.raises(ZooError, match=r"mine.onnx has 10 outputs, and 2 classes were named; give one name for each"):
+        _run("add", str(file), "--classes", str(names))
+    for content in (b"", b"a\n\nb\n"):
+        names.write_bytes(content)
+        with pytest.raises(ZooError, match=r"classes.txt has an empty line; expected the names of the classes"):
+            _run("add", str(file), "--classes", str(names))
+    names.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ZooError, match=r"classes.txt is no text in UTF-8; expected the names of the classes"):
+        _run("add", str(file), "--classes", str(names))
+    assert not _files(user_folder())
+
+
+def test_a_folder_that_is_not_in_the_zoo_is_told(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "elsewhere"
+    said = _run("add", str(file), "--folder", str(folder)).stderr
+    assert said == f"{folder} is no folder of the zoo; 'export OUTCROP_ZOO={folder}' makes it one, for zoo:NAME.\n"
+    monkeypatch.setenv("OUTCROP_ZOO", str(folder))
+    assert outcrop.load_model("zoo:mine").name == "mine"
+    assert not _run("add", str(file), "--folder", str(folder), "--force").stderr
 
 
 def test_a_model_of_a_fixed_batch_and_a_model_of_any_image_size_are_added(file: Path, tmp_path: Path) -> None:
@@ -99,7 +126,7 @@ def test_a_model_of_a_fixed_batch_and_a_model_of_any_image_size_are_added(file: 
     shown = _json("add", str(tmp_path / "open.onnx"))
     assert shown["input"]["shape"] == [3, None, None]
     assert (shown["parameters"], shown["layers"]) == (0, 1)
-    assert verify(Catalogue().find("open")).outcome == "skipped"
+    assert verify(Catalogue().find("open")).outcome == "verified"
 
 
 def test_a_name_that_is_taken_is_refused(file: Path) -> None:
@@ -207,7 +234,7 @@ def test_a_model_of_the_web_is_fetched_once_and_again_where_it_is_missing(addres
     assert kept.read_bytes() == file.read_bytes()
     # Half of it, left by whatever killed another program, is never used.
     kept.write_bytes(file.read_bytes()[:1000])
-    assert verify(Catalogue().find("mine")).detail.endswith("the file is sound and runs")
+    assert verify(Catalogue().find("mine")).detail.startswith("the file is sound and runs")
     assert kept.read_bytes() == file.read_bytes()
 
 

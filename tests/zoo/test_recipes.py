@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 
@@ -75,6 +76,18 @@ def test_every_recipe_can_be_built_as_a_network_and_its_interventions() -> None:
         ({"held_out_per_class": 3, "images_per_class": None}, "are those after images_per_class of each class; set im"),
         ({"snapshots": (3, 2)}, r"snapshots must be increasing steps, 0 or above; got \(3, 2\)"),
         ({"snapshots": (-1,)}, r"snapshots must be increasing steps, 0 or above; got \(-1,\)"),
+        ({"order_seed": 0}, "order_seed 0 is the seed itself; choose another, or leave it out"),
+        ({"shared_epochs": 1}, "shared_epochs 1 without order_seed: nothing parts; set order_seed"),
+        ({"order_seed": 1, "shared_epochs": 2}, "shared_epochs 2 of 2 epochs leave none to part in"),
+        ({"crop_padding": 32}, r"crop_padding 32 reflects more than the image of \(32, 32\) pixels has; choose less"),
+        ({"name": "../elsewhere"}, "the name '../elsewhere' is no name of a file; use letters, digits"),
+        ({"name": "tiny@3"}, "the name 'tiny@3' is no name of a file; use letters, digits"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"seed": 2**32}, "less than 4294967296"),
+        ({"learning_rate": 0}, "greater than 0"),
+        ({"learning_rate": float("nan")}, "greater than 0|finite"),
+        ({"momentum": 1}, "less than 1"),
+        ({"weight_decay": -1e-3}, "greater than or equal to 0"),
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
@@ -108,3 +121,42 @@ def test_a_recipe_without_epochs_is_refused() -> None:
     values = recipes()["resnet8-patches-quick"].model_dump()
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         Recipe.model_validate({**values, "epochs": 0})
+
+
+DIGESTS = {
+    "resnet14-patches-seed0": "2777de11fa1e",
+    "resnet8-patches-quick": "d037c5f2c4fd",
+    "resnet110-cifar10-seed0": "ce7ca605daac",
+    "resnet8x4-cifar10-seed1": "18bfe036c04c",
+    "resnet110-cifar10-regularised-seed0": "29d9f1c6fe8e",
+    "resnet110-cifar10-batch16-seed0": "b708c3aa2cc2",
+}
+"""Of the JSON that cards and checkpoints of these recipes hold."""
+
+
+def test_the_json_of_a_recipe_is_what_it_was_when_its_network_was_trained() -> None:
+    for name, digest in DIGESTS.items():
+        assert hashlib.sha256(recipes()[name].model_dump_json().encode()).hexdigest()[:12] == digest, name
+
+
+def test_another_order_is_written_where_it_is_set_only() -> None:
+    plain, reordered = (recipes()[f"resnet14-cifar10-{name}seed0"] for name in ("", "reordered10-"))
+    assert not {"order_seed", "shared_epochs"} & plain.model_dump().keys()
+    assert {"order_seed": 1, "shared_epochs": 10}.items() <= reordered.model_dump().items()
+    assert [reordered.training_seed(epoch) for epoch in (0, 9, 10, 99)] == [0, 0, 1, 1]
+    assert {plain.training_seed(epoch) for epoch in range(100)} == {0}
+    changes = {name: getattr(plain, name) for name in ("name", "family", "order_seed", "shared_epochs")}
+    assert reordered.model_copy(update=changes) == plain
+
+
+def test_a_rotated_network_is_kept_before_it_is_trained_too() -> None:
+    rotated = [recipe for name, recipe in recipes().items() if "-rotated-" in name]
+    assert [recipe.snapshots for recipe in rotated] == [(0,), (0,)]
+
+
+def test_families_whose_seeds_are_compared_have_three() -> None:
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for recipe in recipes().values():
+        seeds.setdefault((recipe.family, recipe.architecture.depth), set()).add(recipe.seed)
+    for family in ("resnet-cifar10", "resnet-cifar10-regularised", "resnet-cifar10-pretrained", "shakeshake-cifar10"):
+        assert seeds[family, 110] == {0, 1, 2}

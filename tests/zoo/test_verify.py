@@ -67,9 +67,15 @@ def test_a_model_whose_data_are_not_at_hand_is_skipped(entry: Callable[..., Entr
     assert "its test data is not at hand: The zoo has no data 'mosaics'" in result.detail
 
 
-def test_a_model_without_a_stated_accuracy_is_skipped(entry: Callable[..., Entry]) -> None:
+def test_a_model_without_a_stated_accuracy_is_verified_by_all_the_rest(entry: Callable[..., Entry]) -> None:
     result = verify(entry(test=None))
-    assert (result.outcome, result.detail) == ("skipped", "the card states no accuracy; the file is sound and runs")
+    assert (result.outcome, result.detail) == ("verified", "the file is sound and runs; the card states no accuracy")
+
+
+def test_a_card_that_says_another_opset_fails(entry: Callable[..., Entry]) -> None:
+    result = verify(entry(opset=17))
+    assert result.outcome == "failed"
+    assert "tiny.onnx is written in opset 20; its card says 17" in result.detail
 
 
 def test_other_test_data_than_the_cards_fail(entry: Callable[..., Entry], built: tuple[Card, Path]) -> None:

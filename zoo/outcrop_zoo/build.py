@@ -16,15 +16,16 @@ from outcrop import version
 from outcrop.errors import ZooError
 from outcrop.progress import Progress, silent
 from outcrop_zoo.architectures import REFERENCES
-from outcrop_zoo.cards import AccuracyRecord, Card, FileSource, ModelInput, TrainingRecord, write_card
+from outcrop_zoo.cards import AccuracyRecord, Card, FileSource, ModelInput, TrainingRecord
 from outcrop_zoo.exporting import export_network, open_session
 from outcrop_zoo.folders import cache_folder
+from outcrop_zoo.placement import check_free, only_builder, place
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.training import ImageSet, TrainingRun, read_checkpoint, snapshot_network, train
 from outcrop_zoo.training.checkpoints import snapshot_name, snapshot_path
 from outcrop_zoo.training.data import RecipeData, load_recipe_data
 from outcrop_zoo.training.setup import steps_per_epoch
-from outcrop_zoo.training.storing import store_metrics
+from outcrop_zoo.training.storing import MetricsStore
 
 if TYPE_CHECKING:
     from outcrop import Study
@@ -48,6 +49,7 @@ def build(
     checkpoints: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
+    compiler: str | None = None,
     replace: bool = False,
     study: "Study | str | os.PathLike[str] | None" = None,
     progress: Progress = silent,
@@ -56,7 +58,7 @@ def build(
 
     So it does with each of the recipe's snapshots, as ``NAME@STEP``. The same recipe gives the same weights on one
     machine with one kind of device and number of threads, also when it is stopped or killed and run again. Nothing is
-    written into the folder before everything has succeeded.
+    written into the folder before everything has succeeded; the model's own card comes last.
 
     Args:
         recipe: What to build.
@@ -67,23 +69,28 @@ def build(
             torch's own choice.
         device: Of the training, such as ``cpu`` or ``cuda``. By default that of the checkpoint, else CUDA where there
             is any.
+        compiler: Backend of ``torch.compile`` for the training, such as ``inductor``: faster where trainings are long,
+            and other last bits. By default that of the checkpoint, else none.
         replace: Whether files of an earlier build may be replaced.
-        study: Where the metrics of the training are stored, if anywhere.
+        study: Where the metrics of the training are stored, if anywhere: after every epoch, and at the end.
         progress: Where epochs and tested images are reported.
 
     Raises:
         DataNotFoundError: The recipe's images are not on this machine.
-        ZooError: The model exists already, the checkpoint does not fit, or the export does not agree with torch.
+        ZooError: The model exists already or is being built by another process, the checkpoint does not fit, or the
+            export does not agree with torch.
     """
-    names = [recipe.name, *(snapshot_name(recipe, step) for step in recipe.snapshots)]
-    existing = [path for name in names for path in _paths(folder, name) if path.exists()]
-    if existing and not replace:
-        raise ZooError(f"{existing[0]} exists already; choose another folder, or pass --force (replace=True).")
-    data = load_recipe_data(recipe)
     kept = checkpoints or cache_folder() / "training"
     checkpoint = kept / f"{recipe.name}.pt"
-    with _threads(_chosen_threads(threads, checkpoint, recipe)) as used:
-        run = _train(recipe, data, checkpoint, device, progress)
+    if not replace:
+        check_free(recipe, folder, interrupted=checkpoint.exists())
+    data = load_recipe_data(recipe)
+    # A study that cannot be written to is told of before the training.
+    metrics = MetricsStore(study, data.training_samples) if study is not None else None
+    with only_builder(recipe, kept), _threads(_chosen_threads(threads, checkpoint, recipe)) as used:
+        if not replace:  # another process may have built it meanwhile
+            check_free(recipe, folder, interrupted=checkpoint.exists())
+        run = _train(recipe, data, checkpoint, device, compiler, metrics, progress)
         record = _Record(recipe, data, run, used, progress)
         made = [
             record.export(
@@ -94,18 +101,13 @@ def build(
             for step in recipe.snapshots
         ]
         made.append(record.export(run.network, name=recipe.name, step=run.step))
-    folder.mkdir(parents=True, exist_ok=True)
-    for card, content in made:
-        model_path, card_path = _paths(folder, card.name)
-        partial = model_path.with_name(model_path.name + ".part")
-        partial.write_bytes(content)
-        os.replace(partial, model_path)
-        write_card(card, card_path)
-    if study is not None:
-        store_metrics(run, study, data.training_samples)
-    if checkpoints is None:
-        for path in (checkpoint, *(snapshot_path(kept, recipe, step) for step in recipe.snapshots)):
-            path.unlink()
+        # Before the card that says that all is done: what fails here is done again by the next build.
+        if metrics is not None:
+            metrics.write(run)
+        place(made, folder, replace=replace)
+        if checkpoints is None:
+            for path in (checkpoint, *(snapshot_path(kept, recipe, step) for step in recipe.snapshots)):
+                path.unlink()
     return made[-1][0]
 
 
@@ -171,6 +173,8 @@ class _Record:
         if step == self.run.step:
             epochs, seconds = self.recipe.epochs, self.run.seconds
         hardware = hardware_text(self.run.device)
+        if self.run.compiler:
+            hardware += f", compiled by {self.run.compiler}"
         return TrainingRecord(
             images=images, epochs=epochs, seconds=round(seconds, 1), threads=self.threads, hardware=hardware
         )
@@ -192,22 +196,29 @@ def graph_accuracy(
     return hits / len(data.labels)
 
 
-def _train(recipe: Recipe, data: RecipeData, checkpoint: Path, device: str | None, progress: Progress) -> TrainingRun:
+def _train(
+    recipe: Recipe,
+    data: RecipeData,
+    checkpoint: Path,
+    device: str | None,
+    compiler: str | None,
+    metrics: MetricsStore | None,
+    progress: Progress,
+) -> TrainingRun:
     state = read_checkpoint(checkpoint, recipe) if checkpoint.exists() else None
     done = len(state["history"]) if state else 0
+    settings: dict[str, str] = state["settings"] if state else {}
     with progress(f"Training {recipe.name}", recipe.epochs - done, unit="epochs") as advance:
         return train(
             recipe,
             data.train,
             held_out=data.held_out,
             checkpoint=checkpoint,
-            device=device or (state["settings"]["device"] if state else None),
+            device=device or settings.get("device"),
+            compiler=settings.get("compiler", "") if compiler is None else compiler,
             on_epoch=lambda _: advance(1),
+            watch=None if metrics is None else metrics.watch,
         )
-
-
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"{name}.onnx", folder / f"{name}.json"
 
 
 def _references(recipe: Recipe) -> tuple[str, ...]:

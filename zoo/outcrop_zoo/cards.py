@@ -1,6 +1,5 @@
 """Cards: what is known of a zoo model, as a JSON file beside it."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from outcrop.errors import ZooError
 from outcrop.models.preprocessing import ImageRecipe
+from outcrop_zoo.files import write_atomically
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.sources.source import FileSource as FileSource
 from outcrop_zoo.sources.source import PackageSource as PackageSource
@@ -93,7 +93,7 @@ class Card(_Frozen):
         sha256: Of the file.
         source: Where the file or the weights are. A model that is not a file yet states neither size nor sha256.
         origin: Reference of the model that the file was exported from.
-        outcrop: Version that wrote the file.
+        outcrop: Version that wrote the file, which itself does not tell: the same weights are the same file.
     """
 
     card_version: Literal[1] = 1
@@ -159,7 +159,9 @@ def read_card(path: Path) -> Card:
 
 
 def write_card(card: Card, path: Path) -> None:
-    """Write a card as JSON, atomically."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write a card as JSON, atomically.
+
+    Raises:
+        ZooError: The disk is full, or refuses.
+    """
+    write_atomically(path, (card.model_dump_json(indent=2) + "\n").encode())

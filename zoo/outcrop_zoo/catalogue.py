@@ -1,7 +1,11 @@
-"""The catalogue: all cards of outcrop, of the user and of plugins, by name."""
+"""The catalogue: all cards of outcrop, of the user and of plugins, by name.
+
+A card that cannot be used keeps no other from being used: it is told apart, and asking for its model says why.
+"""
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,6 @@ from typing import Any
 from outcrop.errors import ModelNotFoundError, ZooError, did_you_mean
 from outcrop_zoo.cards import Card, read_card
 from outcrop_zoo.entry import Entry as Entry
-from outcrop_zoo.entry import sha256 as sha256
 from outcrop_zoo.folders import BUNDLED as BUNDLED
 from outcrop_zoo.folders import PACKAGE_MODELS, user_folders
 from outcrop_zoo.folders import cache_folder as cache_folder
@@ -22,9 +25,6 @@ class Catalogue:
 
     Args:
         folders: Where to look; by default :func:`card_folders`.
-
-    Raises:
-        ZooError: A card is not valid, or two cards have one name.
     """
 
     def __init__(self, folders: Sequence[Path] | None = None) -> None:
@@ -33,47 +33,49 @@ class Catalogue:
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """All models by name, sorted naturally enough: by family, then depth, width, seed and name."""
-        found = [entry for entry in self._cards if entry.card.source.kind != "recipe"]
+        found = self._cards.models.values()
         return {entry.card.name: entry for entry in sorted(found, key=lambda entry: _order(entry.card))}
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """All recipes by the name of the model they make: outcrop's own, then those of cards that are recipes only."""
-        known = recipes()
-        for entry in self._cards:
-            recipe = entry.card.recipe
-            if (
-                entry.card.source.kind == "recipe"
-                and recipe is not None
-                and known.setdefault(recipe.name, recipe) != recipe
-            ):
-                raise ZooError(
-                    f"The card {entry.path} is another recipe {recipe.name!r} than outcrop's. Rename or remove it."
-                )
-        return known
+        found = {name: entry.card.recipe for name, entry in self._cards.recipes.items()}
+        known = recipes() | {name: recipe for name, recipe in found.items() if recipe is not None}
+        return {name: recipe for name, recipe in known.items() if name not in self._cards.broken_recipes}
+
+    @property
+    def broken(self) -> dict[str, ZooError]:
+        """What is wrong with the cards that cannot be used, by name of the model, else of the file."""
+        cards = self._cards
+        # A file that is no card may have the name of a model that is sound.
+        invalid = {name: error for name, error in cards.invalid.items() if name not in cards.models}
+        return invalid | cards.broken_recipes | cards.broken
 
     @cached_property
-    def _cards(self) -> list[Entry]:
-        # A recipe's card stands beside that of the model it made.
-        found: dict[tuple[str, bool], Entry] = {}
+    def _cards(self) -> "_Cards":
+        own = recipes()
+        cards = _Cards()
         for folder in self.folders:
             for path in sorted(folder.glob("*.json")):
-                entry = Entry(read_card(path), path)
-                other = found.setdefault((entry.card.name, entry.card.source.kind == "recipe"), entry)
-                if other is not entry:
-                    raise ZooError(
-                        f"Two zoo cards are named {entry.card.name!r}: {other.path} and {path}. Rename or remove one."
-                    )
-        return list(found.values())
+                try:
+                    entry = Entry(read_card(path), path)
+                except ZooError as error:
+                    cards.invalid[path.stem] = error
+                else:
+                    cards.add(entry, own)
+        return cards
 
     def find(self, name: str) -> Entry:
         """Return the entry of a name.
 
         Raises:
             ModelNotFoundError: No such model; near names are suggested, or how to build it.
+            ZooError: Its card is not valid, or two cards have the name.
         """
         if name in self.entries:
             return self.entries[name]
+        if name in self.broken:
+            raise self.broken[name]
         if name in self.recipes:
             raise ModelNotFoundError(
                 f"The zoo model {name!r} is a recipe that was not built here yet. "
@@ -89,13 +91,58 @@ class Catalogue:
 
         Raises:
             ModelNotFoundError: A pattern matches nothing, or is the name of a recipe that was not built.
+            ZooError: A pattern is the name of a model whose card cannot be used.
         """
         patterns = list(patterns)
         for pattern in patterns:
-            if pattern not in self.entries and pattern in self.recipes:
-                self.find(pattern)  # says how to build it
+            if pattern not in self.entries and (pattern in self.recipes or pattern in self.broken):
+                self.find(pattern)  # says how to build it, or what is wrong
         chosen = matching_names(patterns, self.entries)
         return [self.entries[name] for name in chosen]
+
+    def matching_recipes(self, patterns: Iterable[str]) -> list[Recipe]:
+        """Return the recipes whose names match any of the wildcard patterns.
+
+        Raises:
+            ModelNotFoundError: A pattern matches nothing.
+            ZooError: A pattern is the name of several recipes.
+        """
+        patterns = list(patterns)
+        for pattern in patterns:
+            if pattern in self._cards.broken_recipes:
+                raise self._cards.broken_recipes[pattern]
+        return [self.recipes[name] for name in matching_names(patterns, self.recipes)]
+
+
+@dataclass
+class _Cards:
+    """What was read: models and recipes by name, and what is wrong with the rest.
+
+    A recipe's card stands beside that of the model it made.
+    """
+
+    models: dict[str, Entry] = field(default_factory=dict)
+    recipes: dict[str, Entry] = field(default_factory=dict)
+    invalid: dict[str, ZooError] = field(default_factory=dict)
+    broken: dict[str, ZooError] = field(default_factory=dict)
+    broken_recipes: dict[str, ZooError] = field(default_factory=dict)
+
+    def add(self, entry: Entry, own: Mapping[str, Recipe]) -> None:
+        """Take an entry in; of two that share a name neither can be used."""
+        name, recipe = entry.card.name, entry.card.recipe
+        of_recipe = entry.card.source.kind == "recipe"
+        known, broken = (self.recipes, self.broken_recipes) if of_recipe else (self.models, self.broken)
+        if of_recipe and name in own and own[name] != recipe:
+            broken[name] = ZooError(
+                f"The card {entry.path} is another recipe {name!r} than outcrop's. Rename or remove it."
+            )
+        elif name in known:
+            other = known.pop(name)
+            broken[name] = ZooError(
+                f"Two zoo cards are named {name!r}: {other.path} and {entry.path}. Rename or remove one."
+            )
+        elif name not in broken:
+            known[name] = entry
 
 
 def bundled_cards() -> list[Card]:
@@ -125,15 +172,15 @@ def matching_rows(rows: Iterable[dict[str, Any]], filters: Mapping[str, Sequence
         ModelNotFoundError: A pattern matches no row; the values that there are get named.
     """
     rows = list(rows)
-    for field, patterns in filters.items():
-        values = list(dict.fromkeys(str(row[field]) for row in rows))
+    for heading, patterns in filters.items():
+        values = list(dict.fromkeys(str(row[heading]) for row in rows))
         for pattern in patterns:
             if not fnmatch.filter(values, pattern):
                 raise ModelNotFoundError(
-                    f"No zoo model has {field} {pattern!r}.{did_you_mean(pattern, values)} "
+                    f"No zoo model has {heading} {pattern!r}.{did_you_mean(pattern, values)} "
                     f"Here: {', '.join(values) or 'none'}."
                 )
-        rows = [row for row in rows if not patterns or any(fnmatch.fnmatchcase(str(row[field]), p) for p in patterns)]
+        rows = [row for row in rows if not patterns or any(fnmatch.fnmatchcase(str(row[heading]), p) for p in patterns)]
     return rows
 
 

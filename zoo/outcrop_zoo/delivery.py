@@ -1,6 +1,5 @@
 """An export on its way to where the user wants it: a file, or a model of the zoo with its card."""
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from outcrop.progress import Progress, silent
 from outcrop_zoo.catalogue import Catalogue
 from outcrop_zoo.description import Labels
 from outcrop_zoo.exporting import export_model
+from outcrop_zoo.files import write_atomically
 from outcrop_zoo.own import add_file
 
 
@@ -60,7 +60,7 @@ def deliver_export(
         "parity": exported.parity.model_dump(mode="json"),
     }
     if not add:
-        _write(path, exported.content)
+        write_atomically(path, exported.content)
         return {**said, "path": str(path), "card": None}
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{name}.onnx")
@@ -94,9 +94,3 @@ def _labels(reference: str, layers: int) -> Labels:
         return Labels(family="exported", architecture=default_name(reference), layers=layers)
     fields = ("family", "architecture", "data", "licence", "references", "depth", "width", "seed")
     return Labels(**{field: getattr(entry.card, field) for field in fields}, layers=layers)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, path)

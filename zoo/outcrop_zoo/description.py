@@ -12,7 +12,7 @@ from outcrop.errors import ZooError
 from outcrop.models.graph_layers import DEFAULT_IMAGE_SIZE
 from outcrop.models.preprocessing import METADATA_KEY, ImageRecipe, read_recipe
 from outcrop_zoo.cards import Card, FileSource, ModelInput, Parity, UrlSource
-from outcrop_zoo.entry import sha256
+from outcrop_zoo.files import sha256
 
 _ANY_LENGTH = 16  # of a dimension that is open, and not one of an image
 _STATISTICS = slice(3, 5)  # running mean and variance among the inputs of BatchNormalization
@@ -61,14 +61,16 @@ def describe(
         parity: Of that export.
 
     Raises:
-        ZooError: The graph is not valid, keeps weights in other files, or returns values that are not finite.
+        ZooError: The graph is not valid, keeps weights in other files, or returns values that are not finite; or the
+            classes are not those of its outputs.
         ModelLoadError: It is no ONNX file, or does not run.
     """
     from outcrop.models.onnx_ import load_onnx
 
     graph = check_graph(path)
     model = load_onnx(path, name=name)
-    check_runs(model, path)
+    outputs = check_runs(model, path)
+    classes = _classes(model.classes, labels.classes, outputs.shape[-1], path)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     if METADATA_KEY in metadata:
         preprocessing = read_recipe(metadata[METADATA_KEY])
@@ -83,10 +85,10 @@ def describe(
         data=labels.data,
         licence=labels.licence,
         references=labels.references,
-        opset=next(entry.version for entry in graph.opset_import if entry.domain in {"", "ai.onnx"}),
+        opset=graph_opset(graph),
         input=ModelInput(name=given.name, shape=given.shape, dtype=given.dtype),
         preprocessing=preprocessing,
-        classes=model.classes or labels.classes,
+        classes=classes,
         layers=labels.layers or sum(layer.kind != "input" for layer in model.layers),
         parameters=count_parameters(graph),
         size=path.stat().st_size,
@@ -122,8 +124,13 @@ def check_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def check_runs(model: Model, what: object) -> None:
-    """Run a model on samples of zeros.
+def graph_opset(model: onnx.ModelProto) -> int | None:
+    """Return the version of the ONNX operators that a graph is written in."""
+    return next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), None)
+
+
+def check_runs(model: Model, what: object) -> torch.Tensor:
+    """Run a model on samples of zeros, and return what it returns.
 
     Raises:
         ZooError: It returns values that are not finite.
@@ -138,6 +145,7 @@ def check_runs(model: Model, what: object) -> None:
     )
     if not torch.isfinite(outputs).all():
         raise ZooError(f"{what} returns values that are not finite on an input of zeros. Build or export it again.")
+    return outputs
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
@@ -154,6 +162,17 @@ def count_parameters(model: onnx.ModelProto) -> int:
                 count *= size
             total += count
     return total
+
+
+def _classes(
+    stated: tuple[str, ...] | None, given: tuple[str, ...] | None, outputs: int, path: Path
+) -> tuple[str, ...] | None:
+    """Return the classes of a file: those it states, else those its owner names."""
+    if stated is not None and given is not None and stated != given:
+        raise ZooError(f"{path} states {len(stated)} classes itself, which are not those given; leave them away.")
+    if given is not None and len(given) != outputs:
+        raise ZooError(f"{path} has {outputs} outputs, and {len(given)} classes were named; give one name for each.")
+    return stated or given
 
 
 def _sizes(shape: Sequence[int | None]) -> list[int]:

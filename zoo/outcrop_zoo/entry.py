@@ -1,12 +1,12 @@
 """A card of the catalogue, where it lies, and the file that belongs to it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.errors import ZooError
 from outcrop.progress import Progress, silent
 from outcrop_zoo.cards import Card, FileSource, UrlSource
+from outcrop_zoo.files import sha256
 from outcrop_zoo.folders import BUNDLED, download_folder
 
 
@@ -75,9 +75,3 @@ class Entry:
             folder = self.path.parent
             return f"Run 'outcrop zoo build {self.card.recipe.name} --folder {folder} --force' to make it again."
         return f"Restore the file, or remove the card {self.path}."
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

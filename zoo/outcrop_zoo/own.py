@@ -12,7 +12,8 @@ from outcrop.progress import Progress, silent
 from outcrop_zoo.cards import NAME_PATTERN, Card, FileSource, Parity, UrlSource, write_card
 from outcrop_zoo.catalogue import Catalogue
 from outcrop_zoo.description import Labels, describe
-from outcrop_zoo.entry import Entry, sha256
+from outcrop_zoo.entry import Entry
+from outcrop_zoo.files import sha256
 from outcrop_zoo.folders import download_folder, user_folder, user_folders
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from outcrop.data import Data
     from outcrop.models import Model
+    from outcrop.report.figure import Figure
     from outcrop_schemas import Kind
 
 FOOLBOX = "foolbox-imagenet"
@@ -33,6 +34,14 @@ def outcrop_schemas() -> "Sequence[Kind]":
     from outcrop_zoo.training_kind import TRAINING
 
     return [TRAINING]
+
+
+@hookimpl
+def outcrop_figures() -> "Sequence[Figure]":
+    """Offer the figure of a training's metrics."""
+    from outcrop_zoo.training_figure import TRAINING_FIGURE
+
+    return [TRAINING_FIGURE]
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from outcrop.errors import DataNotFoundError, MissingDependencyError, ModelNotFo
 from outcrop.progress import Progress, silent
 from outcrop_zoo.accuracy import measure_accuracy
 from outcrop_zoo.cards import AccuracyRecord, PackageSource
-from outcrop_zoo.description import check_graph, check_runs
+from outcrop_zoo.description import check_graph, check_runs, graph_opset
 from outcrop_zoo.entry import Entry
 from outcrop_zoo.loading import load_entry
 
@@ -24,7 +24,7 @@ class Verification:
     Attributes:
         name: Of the model.
         outcome: ``skipped`` where the model or the data of its accuracy could not be had here, and nothing of what
-            could be looked at was wrong.
+            could be looked at was wrong. A model whose card states no accuracy is verified by all the rest.
         detail: Why, in one line.
         accuracy: As measured, a share in [0, 1].
     """
@@ -49,7 +49,7 @@ def verify(entry: Entry, *, progress: Progress = silent) -> Verification:
         return Verification(name, "failed", str(error))
     sound = "the weights fit and run" if isinstance(entry.card.source, PackageSource) else "the file is sound and runs"
     if test is None:
-        return Verification(name, "skipped", f"the card states no accuracy; {sound}")
+        return Verification(name, "verified", f"{sound}; the card states no accuracy")
     try:
         measured = _accuracy(model, test, progress)
     except (DataNotFoundError, MissingDependencyError) as error:
@@ -80,7 +80,9 @@ def _load(entry: Entry, progress: Progress) -> "Model":
     card = entry.card
     path = None if isinstance(card.source, PackageSource) else entry.checked_model_path(progress=progress)
     if path is not None:
-        check_graph(path)
+        opset = graph_opset(check_graph(path))
+        if opset != card.opset:
+            raise ZooError(f"{path} is written in opset {opset}; its card says {card.opset}. Build it again.")
     model = load_entry(entry, progress=progress)
     if path is not None and card.input is not None:
         found = (model.inputs[0].name, tuple(model.inputs[0].shape), model.classes)

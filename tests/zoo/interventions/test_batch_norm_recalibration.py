@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from outcrop.errors import InputError, ParameterError, ZooError
 from outcrop_zoo.architectures import CifarResNet
-from outcrop_zoo.interventions import BatchNormRecalibration, recalibrate_batch_norm
+from outcrop_zoo.interventions import BatchNormRecalibration, freeze, is_frozen, recalibrate_batch_norm
 
 
 def _values(sizes: list[int], seed: int = 0) -> list[Tensor]:
@@ -75,10 +75,35 @@ def test_modes_are_restored_after_a_failure() -> None:
 def test_as_an_intervention_it_takes_the_first_batches_of_an_epoch() -> None:
     network = nn.Sequential(nn.BatchNorm1d(4)).double()
     batches = _values([5, 5, 5])
-    assert BatchNormRecalibration(batches=2).finish(network, lambda: iter(batches)) is network
+    intervention = BatchNormRecalibration(batches=2)
+    intervention.calibrate(network, lambda: iter(batches))
+    assert intervention.finish(network) is network
     torch.testing.assert_close(network[0].running_mean, torch.cat(batches[:2]).mean(0))
-    BatchNormRecalibration(batches=4).finish(network, lambda: itertools.chain(batches))
+    BatchNormRecalibration(batches=4).calibrate(network, lambda: itertools.chain(batches))
     torch.testing.assert_close(network[0].running_mean, torch.cat(batches).mean(0))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_frozen_statistics_stay_and_all_others_are_those_of_what_comes_in(seed: int) -> None:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3), nn.BatchNorm1d(3)).double()
+    network[0].running_mean.fill_(3)
+    network[0].running_var.fill_(4)
+    frozen = freeze(network, [network[0]])
+    assert [is_frozen(module) for module in network] == [True, False, False]
+    batch = _values([12], seed)[0]
+    recalibrate_batch_norm(network, [batch])
+    assert set(network[0].running_mean.tolist()) == {3.0}
+    assert set(network[0].running_var.tolist()) == {4.0}
+    hidden = network[1]((batch - 3) / (4 + 1e-5) ** 0.5)
+    torch.testing.assert_close(network[2].running_mean, hidden.mean(0).detach())
+    torch.testing.assert_close(network[2].running_var, hidden.var(0).detach())
+    with pytest.raises(ZooError, match="has no batch norm with running statistics that is not frozen; there is noth"):
+        recalibrate_batch_norm(nn.Sequential(network[0]), [batch])
+    frozen.release()
+    assert not is_frozen(network[0])
+    recalibrate_batch_norm(network, [batch])
+    torch.testing.assert_close(network[0].running_mean, batch.mean(0))
 
 
 def test_what_cannot_be_recalibrated_is_refused() -> None:

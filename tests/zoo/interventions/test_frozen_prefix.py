@@ -64,7 +64,7 @@ def test_the_prefix_is_taken_and_training_leaves_no_trace_in_it(count: int) -> N
     _train(network)
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if not (prefix and name.startswith(prefix))}
-    intervention.finish(network, lambda: iter(()))
+    intervention.finish(network)
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert not any(module._forward_pre_hooks for module in network.modules())
     assert all(torch.equal(value, taken[name]) for name, value in source.state_dict().items())

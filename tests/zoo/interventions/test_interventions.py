@@ -65,7 +65,8 @@ def test_a_specification_survives_its_json_and_makes_its_intervention(
     prepared.train()(images)
     assert (intervention.penalty() is not None) == (made is PrincipalComponentPenalty)
     intervention.load_state_dict(intervention.state_dict())
-    finished = intervention.finish(prepared, lambda: iter([images]))
+    intervention.calibrate(prepared, lambda: iter([images]))
+    finished = intervention.finish(prepared)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in finished.modules())
     assert torch.isfinite(finished.eval()(images)).all()
 
@@ -97,7 +98,8 @@ def test_the_base_does_nothing() -> None:
     assert intervention.penalty() is None
     assert intervention.state_dict() == {}
     intervention.load_state_dict({})
-    assert intervention.finish(network, lambda: iter(())) is network
+    intervention.calibrate(network, lambda: iter(()))
+    assert intervention.finish(network) is network
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,36 @@ def test_a_file_is_fetched_once_and_then_used(server: Server, tmp_path: Path) ->
     _fetch(server, target)
     assert server.asked == [""]
     assert _left(target.parent) == {"net.onnx"}
+
+
+def test_a_cache_for_reading_only_serves_what_it_holds(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    target.write_bytes(CONTENT)
+    assert _fetch(server, target) == target
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]  # not even a lock was laid
+
+
+def test_a_disk_that_refuses_is_told_with_its_folder(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ZooError, match=r"could not be kept in .*file/cache \(Not a directory\). Make room there, or le"
+    ):
+        _fetch(server, tmp_path / "file" / "cache" / "net.onnx")
+
+
+def test_a_full_disk_keeps_what_came_and_the_next_call_continues(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
+    try:
+        with pytest.raises(ZooError, match=r"net.onnx could not be kept in .* \(File too large\)"):
+            _fetch(server, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert _left(tmp_path) == {"net.onnx.part"}
+    _fetch(server, target)
+    assert target.read_bytes() == CONTENT
+    assert server.asked == ["", f"bytes={len(CONTENT) // 2}-"]
 
 
 def test_a_cut_connection_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:

@@ -117,3 +117,44 @@ def test_a_lost_snapshot_is_told_when_the_training_is_continued(
         ZooError, match=r"tiny.pt is at step 3, and the snapshot of step 2 .* is gone. Delete the check"
     ):
         train(kept, images, checkpoint=tmp_path / "tiny.pt")
+
+
+def test_a_checkpoint_of_a_newer_release_is_refused_by_what_it_says_beyond(
+    recipe: Recipe, images: ImageSet, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "tiny.pt"
+    train(recipe.model_copy(update={"epochs": 1}), images, checkpoint=checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    state["recipe"] = state["recipe"].replace('"epochs"', '"ages": 2, "epochs"')
+    torch.save(state, checkpoint)
+    with pytest.raises(
+        ZooError, match=r"cannot be read \(its recipe: ages: Extra inputs are not permitted\). Delete it"
+    ):
+        read_checkpoint(checkpoint, recipe)
+
+
+def test_a_checkpoint_is_not_continued_on_other_images(recipe: Recipe, images: ImageSet, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny.pt"
+    one = recipe.model_copy(update={"epochs": 1})
+    train(one, images, checkpoint=checkpoint)
+    brighter = images.images.clone()
+    brighter[3, 0, 0, 0] += 1 / 255
+    for other in (ImageSet(brighter, images.labels), ImageSet(images.images, images.labels.flip(0))):
+        with pytest.raises(
+            ZooError, match=r"tiny.pt was trained on other images than the data 'zoo:patches' holds. Give those"
+        ):
+            train(one, other, checkpoint=checkpoint)
+    assert train(one, images, checkpoint=checkpoint).epoch == 1
+
+
+def test_other_held_out_images_are_refused_where_weights_are_chosen_by_them(
+    recipe: Recipe, images: ImageSet, tmp_path: Path
+) -> None:
+    chosen = recipe.model_copy(update={"epochs": 1, "held_out_per_class": 1, "selection": "held_out"})
+    held_out, other = (ImageSet(images.images[start::2], images.labels[start::2]) for start in (0, 1))
+    train(chosen, images, held_out=held_out, checkpoint=tmp_path / "a.pt")
+    with pytest.raises(ZooError, match=r"a.pt was trained on other images"):
+        train(chosen, images, held_out=other, checkpoint=tmp_path / "a.pt")
+    measured = chosen.model_copy(update={"selection": "last"})
+    train(measured, images, held_out=held_out, checkpoint=tmp_path / "b.pt")
+    train(measured, images, held_out=other, checkpoint=tmp_path / "b.pt")

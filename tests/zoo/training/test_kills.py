@@ -46,7 +46,7 @@ def test_the_smallest_recipe_built_twice_or_killed_and_resumed_gives_the_same_fi
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not folder.exists()
-    assert [path.name for path in checkpoints.iterdir()] == [f"{NAME}.pt"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == [f"{NAME}.lock", f"{NAME}.pt"]
     recipe = recipes()[NAME]
     resumed = build(recipe, folder=folder, checkpoints=checkpoints, threads=1, device="cpu")
     whole = build(recipe, folder=tmp_path / "whole", threads=1, device="cpu")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from outcrop.errors import ZooError
 from outcrop_zoo.architectures import build_architecture
 from outcrop_zoo.recipes import Recipe
 from outcrop_zoo.training import ImageSet, TrainingRun, accuracy, train
@@ -124,11 +125,64 @@ def test_smaller_batches_take_more_steps(recipe: Recipe, images: ImageSet) -> No
     assert run.step == 5
 
 
+# What torch warns of while it traces is its own access to a gradient.
+@pytest.mark.filterwarnings("default:The .grad attribute of a Tensor:UserWarning")
 def test_a_compiled_network_trains_to_the_weights_of_one_that_is_not(
     recipe: Recipe, images: ImageSet, uninterrupted: TrainingRun
 ) -> None:
     # The backend that runs operations as they are: others fuse them, and differ in the last bits.
     _assert_equal_weights(uninterrupted, train(recipe, images, device="cpu", compiler="eager"))
+
+
+def test_another_order_begins_with_the_same_weights_and_parts_where_it_is_told_to(
+    recipe: Recipe, images: ImageSet, uninterrupted: TrainingRun, tmp_path: Path
+) -> None:
+    first, shared = uninterrupted.history[0], {}
+    for epochs in (0, 1):
+        reordered = recipe.model_copy(update={"order_seed": 7, "shared_epochs": epochs, "snapshots": (0, 3)})
+        run = train(reordered, images, checkpoint=tmp_path / str(epochs) / "tiny.pt", device="cpu")
+        assert (run.history[0]["loss"] == first["loss"]) == (epochs == 1)
+        assert run.history[1]["loss"] != uninterrupted.history[1]["loss"]
+        _assert_equal_weights(run, train(reordered.model_copy(update={"snapshots": ()}), images, device="cpu"))
+        shared[epochs] = [
+            torch.load(tmp_path / str(epochs) / f"tiny@{step}.pt", weights_only=True)["network"] for step in (0, 3)
+        ]
+    torch.manual_seed(recipe.seed)
+    start = build_architecture(recipe.architecture).state_dict()
+    one_epoch = recipe.model_copy(update={"snapshots": (3,)})
+    train(one_epoch, images, checkpoint=tmp_path / "plain" / "tiny.pt", device="cpu")
+    after = torch.load(tmp_path / "plain" / "tiny@3.pt", weights_only=True)["network"]
+    for name, value in start.items():
+        assert torch.equal(shared[0][0][name], value), name
+        assert torch.equal(shared[1][0][name], value), name
+        assert torch.equal(shared[1][1][name], after[name]), name
+    assert not torch.equal(shared[0][1]["conv.weight"], after["conv.weight"])
+
+
+def test_a_training_that_diverges_stops_and_says_so(recipe: Recipe, images: ImageSet, tmp_path: Path) -> None:
+    wild = recipe.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ZooError, match=r"The loss of 'tiny' is nan in epoch 1: the training diverged at learning rate"):
+        train(wild, images, checkpoint=tmp_path / "tiny.pt", device="cpu")
+    assert not (tmp_path / "tiny.pt").exists()
+
+
+def test_images_that_do_not_fit_the_recipe_are_refused(recipe: Recipe, images: ImageSet) -> None:
+    with pytest.raises(ZooError, match=r"There are 40 images and 39 labels to train 'tiny' on; give as many of both"):
+        train(recipe, ImageSet(images.images, images.labels[1:]))
+    with pytest.raises(ZooError, match="There are 0 images and 0 labels to train 'tiny' on"):
+        train(recipe, ImageSet(images.images[:0], images.labels[:0]))
+    for labels, found in ((images.labels + 1, "from 1 to 10"), (images.labels - 1, "from -1 to 8")):
+        with pytest.raises(ZooError, match=f"labels go {found}; the recipe 'tiny' has 10 classes, from 0. Change 'cl"):
+            train(recipe, ImageSet(images.images, labels))
+
+
+def test_the_run_so_far_can_be_watched(recipe: Recipe, images: ImageSet) -> None:
+    seen: list[tuple[int, int, bool]] = []
+    run = train(
+        recipe, images, watch=lambda run: seen.append((len(run.history), run.epoch, run.network.training)), device="cpu"
+    )
+    assert seen == [(1, 1, True), (2, 2, True), (3, 3, True)]
+    assert not run.network.training
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

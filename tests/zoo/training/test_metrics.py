@@ -1,5 +1,8 @@
 """How a training went, as a dataset and in a study."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +10,13 @@ import pytest
 import xarray as xr
 
 import outcrop
+from outcrop.errors import StudyError, StudyLockedError
 from outcrop.plugins import plugin_registry
 from outcrop_schemas import Kind, SchemaError
 from outcrop_zoo.recipes import Recipe
-from outcrop_zoo.training import TrainingRun, store_metrics, train
+from outcrop_zoo.training import MetricsStore, TrainingRun, store_metrics, train
 from outcrop_zoo.training.data import RecipeData, load_recipe_data
+from outcrop_zoo.training.storing import training_digest
 from outcrop_zoo.training_kind import TRAINING
 
 
@@ -81,3 +86,78 @@ def test_metrics_are_read_without_outcrop(run: TrainingRun, data: RecipeData, tm
     name = store_metrics(run, tmp_path / "study.zarr", data.training_samples)
     with xr.open_datatree(tmp_path / "study.zarr", engine="zarr") as tree:
         np.testing.assert_array_equal(tree[f"results/training/{name}/training"]["loss"], run.metrics()["loss"])
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_metrics_are_in_the_study_while_the_training_goes_on(recipe: Recipe, data: RecipeData, tmp_path: Path) -> None:
+    place = tmp_path / "study.zarr"
+    store = MetricsStore(place, data.training_samples)
+
+    def stored() -> list[list[int]]:
+        with xr.open_datatree(place, engine="zarr") as tree:
+            runs = tree["results/training"].children.values() if "/results/training" in tree.groups else ()
+            return [run["training"]["epoch"].values.tolist() for run in runs]
+
+    def kill(row: dict[str, float]) -> None:
+        assert stored() == ([[1]] if row["epoch"] == 2 else [])
+        if row["epoch"] == 2:
+            raise KilledError
+
+    checkpoint = tmp_path / "tiny.pt"
+    longer = recipe.model_copy(update={"epochs": 3})
+    with pytest.raises(KilledError):
+        train(longer, data.train, checkpoint=checkpoint, on_epoch=kill, watch=store.watch, device="cpu")
+    again = MetricsStore(place, data.training_samples)
+    run = train(longer, data.train, checkpoint=checkpoint, watch=again.watch, device="cpu")
+    assert stored() == [[1, 2, 3]]
+    name = again.write(run)
+    assert stored() == [[1, 2, 3]]
+    # The same training begun anew does not take away what is known of it.
+    first = train(longer, data.train, watch=MetricsStore(place, data.training_samples).watch, device="cpu")
+    assert stored() == [[1, 2, 3]]
+    assert store_metrics(first, place, data.training_samples) == name
+
+
+def test_a_study_in_use_does_not_stop_a_training(run: TrainingRun, data: RecipeData, tmp_path: Path) -> None:
+    store = MetricsStore(tmp_path / "study.zarr", data.training_samples)
+    other = (
+        "import sys, outcrop; study = outcrop.open(sys.argv[1], mode='a')\n"
+        "with study.writing(): print('held', flush=True); sys.stdin.readline()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", other, str(tmp_path / "study.zarr")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == b"held"
+        store.watch(run)
+        with pytest.raises(StudyLockedError):
+            store.write(run, wait=0)
+    finally:
+        holder.communicate(b"\n", timeout=60)
+    with xr.open_datatree(tmp_path / "study.zarr", engine="zarr") as tree:
+        assert "/results/training" not in tree.groups
+    store.write(run)
+    with xr.open_datatree(tmp_path / "study.zarr", engine="zarr") as tree:
+        assert len(tree["results/training"].children) == 1
+
+
+def test_a_study_that_was_opened_to_read_is_refused_before_the_training(data: RecipeData, tmp_path: Path) -> None:
+    outcrop.open(tmp_path / "study.zarr", mode="a")
+    with pytest.raises(StudyError, match="was opened to read; open it with mode='a' to add to it"):
+        MetricsStore(outcrop.open(tmp_path / "study.zarr", mode="r"), data.training_samples)
+
+
+def test_what_a_training_is_known_by_is_all_that_determines_it(run: TrainingRun, recipe: Recipe) -> None:
+    shorter = replace(run, history=run.history[:1])
+    assert training_digest(shorter) == training_digest(run)
+    others = [
+        replace(run, recipe=recipe.model_copy(update={"seed": 1})),
+        replace(run, compiler="inductor"),
+        replace(run, device="cuda"),
+        replace(run, history=[{**row, "threads": row["threads"] + 1} for row in run.history]),
+    ]
+    assert len({training_digest(one) for one in (run, *others)}) == 5

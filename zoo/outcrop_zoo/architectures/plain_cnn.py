@@ -7,8 +7,8 @@ at width 1 (arXiv 1512.03385, section 4.2), so that the papers widen them.
 
 from torch import Tensor, nn
 
-from outcrop_zoo.architectures.operations import average_pool, initialise_he_normal, keras_batch_norm
-from outcrop_zoo.architectures.requirements import require_image, require_positive, stage_blocks
+from outcrop_zoo.architectures.operations import initialise_he_normal, keras_batch_norm
+from outcrop_zoo.architectures.staged import StagedNetwork
 
 
 class PlainBlock(nn.Module):
@@ -29,7 +29,7 @@ class PlainBlock(nn.Module):
         return output
 
 
-class PlainCnn(nn.Module):
+class PlainCnn(StagedNetwork):
     """CIFAR ResNet of depth ``6n + 2`` without residual connections.
 
     Args:
@@ -45,29 +45,10 @@ class PlainCnn(nn.Module):
     def __init__(
         self, depth: int, *, width: int = 1, num_classes: int = 10, image: tuple[int, int, int] = (3, 32, 32)
     ) -> None:
-        super().__init__()
-        blocks = stage_blocks("A plain CNN", depth, 2)
-        require_positive("A plain CNN", width=width, classes=num_classes)
-        require_image("A plain CNN", image, multiple=4)
-        channels = 16 * width
-        self.conv = nn.Conv2d(image[0], channels, 3, padding=1)
-        self.norm = keras_batch_norm(channels)
+        super().__init__("A plain CNN", depth, extra=2, width=width, num_classes=num_classes, image=image)
+        self.conv = nn.Conv2d(image[0], self._channels, 3, padding=1)
+        self.norm = keras_batch_norm(self._channels)
         self.relu = nn.ReLU()
-        self.stage1 = _stage(channels, channels, blocks, stride=1)
-        self.stage2 = _stage(channels, 2 * channels, blocks, stride=2)
-        self.stage3 = _stage(2 * channels, 4 * channels, blocks, stride=2)
-        self.pool = average_pool(image[1] // 4, image[2] // 4)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(4 * channels, num_classes)
+        self._add_stages(PlainBlock, self._channels)
+        self._add_classifier()
         self.apply(initialise_he_normal)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm(self.conv(x)))
-        x = self.stage3(self.stage2(self.stage1(x)))
-        logits: Tensor = self.classifier(self.flatten(self.pool(x)))
-        return logits
-
-
-def _stage(channels_in: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = PlainBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(PlainBlock(channels, channels, 1) for _ in range(blocks - 1)))

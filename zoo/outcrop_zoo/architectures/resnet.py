@@ -11,8 +11,8 @@ exported graph both see the same ``7 * 3n + 8`` named operations (the papers cou
 
 from torch import Tensor, nn
 
-from outcrop_zoo.architectures.operations import Add, average_pool, initialise_he_normal, keras_batch_norm
-from outcrop_zoo.architectures.requirements import require_image, require_positive, stage_blocks
+from outcrop_zoo.architectures.operations import Add, initialise_he_normal, keras_batch_norm
+from outcrop_zoo.architectures.staged import StagedNetwork
 
 
 class ResidualBlock(nn.Module):
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         return output
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(StagedNetwork):
     """CIFAR ResNet v1 of depth ``6n + 2``.
 
     Args:
@@ -56,29 +56,10 @@ class CifarResNet(nn.Module):
     def __init__(
         self, depth: int, *, width: int = 1, num_classes: int = 10, image: tuple[int, int, int] = (3, 32, 32)
     ) -> None:
-        super().__init__()
-        blocks = stage_blocks("A CIFAR ResNet", depth, 2)
-        require_positive("A CIFAR ResNet", width=width, classes=num_classes)
-        require_image("A CIFAR ResNet", image, multiple=4)
-        channels = 16 * width
-        self.conv = nn.Conv2d(image[0], channels, 3, padding=1)
-        self.norm = keras_batch_norm(channels)
+        super().__init__("A CIFAR ResNet", depth, extra=2, width=width, num_classes=num_classes, image=image)
+        self.conv = nn.Conv2d(image[0], self._channels, 3, padding=1)
+        self.norm = keras_batch_norm(self._channels)
         self.relu = nn.ReLU()
-        self.stage1 = _stage(channels, channels, blocks, stride=1)
-        self.stage2 = _stage(channels, 2 * channels, blocks, stride=2)
-        self.stage3 = _stage(2 * channels, 4 * channels, blocks, stride=2)
-        self.pool = average_pool(image[1] // 4, image[2] // 4)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(4 * channels, num_classes)
+        self._add_stages(ResidualBlock, self._channels)
+        self._add_classifier()
         self.apply(initialise_he_normal)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm(self.conv(x)))
-        x = self.stage3(self.stage2(self.stage1(x)))
-        logits: Tensor = self.classifier(self.flatten(self.pool(x)))
-        return logits
-
-
-def _stage(channels_in: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = ResidualBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(ResidualBlock(channels, channels, 1) for _ in range(blocks - 1)))

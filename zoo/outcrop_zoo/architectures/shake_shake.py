@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from outcrop_zoo.architectures.operations import Add, average_pool
-from outcrop_zoo.architectures.requirements import require_image, require_positive, stage_blocks
+from outcrop_zoo.architectures.operations import Add
+from outcrop_zoo.architectures.staged import StagedNetwork
 
 
 class ShiftingBatchNorm(nn.BatchNorm2d):
@@ -155,7 +155,7 @@ class ShakeShakeBlock(nn.Module):
         return output
 
 
-class ShakeShake(nn.Module):
+class ShakeShake(StagedNetwork):
     """Shake-Shake network of depth ``6n + 2``.
 
     In training the weights of the branches come from torch's own generator: ``torch.manual_seed`` determines them.
@@ -174,32 +174,13 @@ class ShakeShake(nn.Module):
     def __init__(
         self, depth: int, *, width: int = 1, num_classes: int = 10, image: tuple[int, int, int] = (3, 32, 32)
     ) -> None:
-        super().__init__()
-        blocks = stage_blocks("A Shake-Shake network", depth, 2)
-        require_positive("A Shake-Shake network", width=width, classes=num_classes)
-        require_image("A Shake-Shake network", image, multiple=4)
-        channels = 16 * width
+        super().__init__("A Shake-Shake network", depth, extra=2, width=width, num_classes=num_classes, image=image)
         self.conv = nn.Conv2d(image[0], 16, 3, padding=1)
         self.norm = ShiftingBatchNorm(16)
-        self.stage1 = _stage(16, channels, blocks, stride=1)
-        self.stage2 = _stage(channels, 2 * channels, blocks, stride=2)
-        self.stage3 = _stage(2 * channels, 4 * channels, blocks, stride=2)
+        self._add_stages(ShakeShakeBlock, 16)
         self.relu = nn.ReLU()
-        self.pool = average_pool(image[1] // 4, image[2] // 4)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(4 * channels, num_classes)
+        self._add_classifier()
         self.apply(_initialise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
-        x = self.stage3(self.stage2(self.stage1(x)))
-        logits: Tensor = self.classifier(self.flatten(self.pool(self.relu(x))))
-        return logits
-
-
-def _stage(channels_in: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = ShakeShakeBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(ShakeShakeBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -9,8 +9,8 @@ Every operation is a module of its own: seven in a block, one more for each proj
 
 from torch import Tensor, nn
 
-from outcrop_zoo.architectures.operations import Add, average_pool, initialise_he_normal
-from outcrop_zoo.architectures.requirements import require_image, require_positive, stage_blocks
+from outcrop_zoo.architectures.operations import Add, initialise_he_normal
+from outcrop_zoo.architectures.staged import StagedNetwork
 
 
 class PreActivationBlock(nn.Module):
@@ -38,7 +38,7 @@ class PreActivationBlock(nn.Module):
         return output
 
 
-class WideResNet(nn.Module):
+class WideResNet(StagedNetwork):
     """WRN-d-k of depth d ``6n + 4`` and widening factor k.
 
     Args:
@@ -54,28 +54,10 @@ class WideResNet(nn.Module):
     def __init__(
         self, depth: int, *, width: int = 1, num_classes: int = 10, image: tuple[int, int, int] = (3, 32, 32)
     ) -> None:
-        super().__init__()
-        blocks = stage_blocks("A WideResNet", depth, 4)
-        require_positive("A WideResNet", width=width, classes=num_classes)
-        require_image("A WideResNet", image, multiple=4)
-        channels = 16 * width
+        super().__init__("A WideResNet", depth, extra=4, width=width, num_classes=num_classes, image=image)
         self.conv = nn.Conv2d(image[0], 16, 3, padding=1, bias=False)
-        self.stage1 = _stage(16, channels, blocks, stride=1)
-        self.stage2 = _stage(channels, 2 * channels, blocks, stride=2)
-        self.stage3 = _stage(2 * channels, 4 * channels, blocks, stride=2)
-        self.norm = nn.BatchNorm2d(4 * channels)
+        self._add_stages(PreActivationBlock, 16)
+        self.norm = nn.BatchNorm2d(4 * self._channels)
         self.relu = nn.ReLU()
-        self.pool = average_pool(image[1] // 4, image[2] // 4)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(4 * channels, num_classes)
+        self._add_classifier()
         self.apply(initialise_he_normal)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stage3(self.stage2(self.stage1(self.conv(x))))
-        logits: Tensor = self.classifier(self.flatten(self.pool(self.relu(self.norm(x)))))
-        return logits
-
-
-def _stage(channels_in: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = PreActivationBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(PreActivationBlock(channels, channels, 1) for _ in range(blocks - 1)))

@@ -1,12 +1,18 @@
 """``outcrop zoo build`` and ``outcrop zoo export``: models made of recipes, and of networks from elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from outcrop.cli.display import progress, show_json, size_text
 from outcrop.cli.options import json_option
-from outcrop_zoo.commands.rows import summary
+from outcrop_zoo.commands.rows import say_where, summary
+
+if TYPE_CHECKING:
+    from outcrop_zoo.cards import Card
+    from outcrop_zoo.recipes import Recipe
 
 
 @click.command("build")
@@ -19,6 +25,9 @@ from outcrop_zoo.commands.rows import summary
 @click.option(
     "--device", help="Where to train: cpu, cuda; by default that of a checkpoint, else CUDA where there is any."
 )
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Train by torch.compile (needs a C++ compiler); other last bits."
+)
 @click.option("--study", metavar="PATH", help="Study that takes the metrics of the training: s.zarr.")
 @click.option("--force", is_flag=True, help="Replace an earlier build.")
 @json_option
@@ -28,46 +37,72 @@ def build_models(
     checkpoints: Path | None,
     threads: int | None,
     device: str | None,
+    compiled: bool,
     study: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train, export and test models by their recipes. Run it again to continue after an interruption."""
-    from outcrop.errors import ZooError
-    from outcrop_zoo.catalogue import Catalogue, matching_names, user_folder
+    """Train, export and test models by their recipes. Run it again to continue after an interruption.
 
-    catalogue = Catalogue()
-    chosen = [catalogue.recipes[name] for name in matching_names(patterns, catalogue.recipes)]
+    Of what wildcards match, only what is not built yet is built.
+    """
+    from outcrop_zoo.catalogue import Catalogue, user_folder
+
+    chosen = Catalogue().matching_recipes(patterns)
     target = folder or user_folder()
-    for recipe in chosen if folder is None else ():
-        other = catalogue.entries.get(recipe.name)
-        if other is not None and other.path.parent != target:
-            raise ZooError(
-                f"{recipe.name!r} is in the zoo already ({other.path}); pass --folder to build a copy elsewhere."
-            )
+    # All of them, before hours are spent on the first.
+    there = {recipe.name: _built(recipe, folder, patterns, force) for recipe in chosen}
     from outcrop_zoo.build import build
 
-    cards = [
-        build(
-            recipe,
-            folder=target,
-            checkpoints=checkpoints,
-            threads=threads,
-            device=device,
-            replace=force,
-            study=study,
-            progress=progress,
+    shown = []
+    for recipe in chosen:
+        found = there[recipe.name]
+        card, path = found or (
+            build(
+                recipe,
+                folder=target,
+                checkpoints=checkpoints,
+                threads=threads,
+                device=device,
+                compiler="inductor" if compiled else None,
+                replace=force,
+                study=study,
+                progress=progress,
+            ),
+            target / f"{recipe.name}.onnx",
         )
-        for recipe in chosen
-    ]
-    paths = [target / f"{card.name}.onnx" for card in cards]
+        shown.append({**card.model_dump(mode="json"), "path": str(path), "built": found is None})
+        if not as_json:
+            click.echo(f"{path}: {'built already, ' if found else ''}{summary(card)}")
     if as_json:
-        show_json(
-            [{**card.model_dump(mode="json"), "path": str(path)} for card, path in zip(cards, paths, strict=True)]
-        )
-        return
-    for card, path in zip(cards, paths, strict=True):
-        click.echo(f"{path}: {summary(card)}")
+        show_json(shown)
+    say_where(folder)
+
+
+def _built(recipe: "Recipe", folder: Path | None, patterns: Sequence[str], force: bool) -> "tuple[Card, Path] | None":
+    """Return the card and file that a recipe made already, where only a wildcard asks for it; else None.
+
+    Raises:
+        ZooError: It was asked for by its name; or another model has that name.
+    """
+    from outcrop.errors import ZooError
+    from outcrop_zoo.cards import read_card
+    from outcrop_zoo.catalogue import Catalogue, user_folder
+
+    other = Catalogue().entries.get(recipe.name)
+    card_path = folder / f"{recipe.name}.json" if folder is not None else other.path if other is not None else None
+    if card_path is None or not card_path.exists():
+        return None
+    elsewhere = folder is None and card_path.parent != user_folder()
+    card = read_card(card_path)
+    by_name = any(pattern == recipe.name for pattern in patterns)
+    if not by_name and card.recipe == recipe and (elsewhere or not force):
+        return card, card_path.with_name(f"{recipe.name}.onnx")
+    if elsewhere:
+        raise ZooError(f"{recipe.name!r} is in the zoo already ({card_path}); pass --folder to build a copy elsewhere.")
+    if not force:
+        raise ZooError(f"{card_path} exists already; choose another folder, or pass --force (replace=True).")
+    return None
 
 
 @click.command("export")
@@ -124,8 +159,10 @@ def export_to_file(
     )
     if as_json:
         show_json(delivered)
+        say_where(folder)
         return
     click.echo(
         f"{delivered['path']}: {size_text(delivered['size'])}, {delivered['layers']} layers, at most "
         f"{delivered['parity']['largest_relative_error']:.1e} from torch over {delivered['parity']['modules']} modules"
     )
+    say_where(folder)

@@ -6,7 +6,7 @@ import click
 
 from outcrop.cli.display import show_json, show_table, size_text
 from outcrop.cli.options import json_option
-from outcrop_zoo.commands.rows import entry_row, flat, patterns_argument, recipe_row, state, text
+from outcrop_zoo.commands.rows import entry_row, flat, patterns_argument, recipe_row, say_broken, state, text
 
 _FILTERS = ("family", "architecture", "data")
 
@@ -32,6 +32,7 @@ def list_models(
     names = matching_names(patterns, [*entries, *(name for name in known if name not in entries)])
     rows = [entry_row(entries[name]) if name in entries else recipe_row(known[name]) for name in names]
     rows = matching_rows(rows, dict(zip(_FILTERS, (family, architecture, data), strict=True)))
+    say_broken(catalogue)
     if as_json:
         show_json(rows)
         return

@@ -6,7 +6,7 @@ import click
 
 from outcrop.cli.display import progress, show_json
 from outcrop.cli.options import json_option
-from outcrop_zoo.commands.rows import summary
+from outcrop_zoo.commands.rows import say_where, summary
 
 _WILDCARDS = set("*?[")
 
@@ -69,7 +69,7 @@ def add_model(
         depth=depth,
         width=width,
         seed=seed,
-        classes=tuple(classes.read_text(encoding="utf-8").splitlines()) if classes else None,
+        classes=_read_classes(classes) if classes else None,
     )
     if on_the_web:
         entry = add_url(
@@ -84,8 +84,26 @@ def add_model(
     if as_json:
         shown = {"path": str(entry.model_path), "card": str(entry.path)}
         show_json({**entry.card.model_dump(mode="json"), **shown})
-        return
-    click.echo(f"zoo:{entry.card.name} ({entry.path}): {summary(entry.card)}")
+    else:
+        click.echo(f"zoo:{entry.card.name} ({entry.path}): {summary(entry.card)}")
+    say_where(folder)
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    """Return the lines of a file; empty ones at its end are none.
+
+    Raises:
+        ZooError: It is no text, or names no class.
+    """
+    from outcrop.errors import ZooError
+
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ZooError(f"{path} is no text in UTF-8; expected the names of the classes, one a line.") from error
+    if not all(lines) or not lines:
+        raise ZooError(f"{path} has an empty line; expected the names of the classes, one a line.")
+    return tuple(lines)
 
 
 @click.command("remove")

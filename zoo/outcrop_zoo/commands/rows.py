@@ -1,5 +1,6 @@
 """What the commands say of models and recipes, as rows of a table or as JSON."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ from outcrop.cli.display import size_text
 
 if TYPE_CHECKING:
     from outcrop_zoo.cards import Card
+    from outcrop_zoo.catalogue import Catalogue
     from outcrop_zoo.entry import Entry
     from outcrop_zoo.recipes import Recipe
 
@@ -56,6 +58,23 @@ def state(entry: "Entry") -> str:
     if entry.path.parent in user_folders():
         return "built here" if entry.card.recipe is not None else "added here"
     return "bundled" if entry.path.parent == BUNDLED else str(entry.path.parent)
+
+
+def say_where(folder: Path | None) -> None:
+    """Say on the error output how the models of a folder come into the zoo, where they are not in it by themselves."""
+    from outcrop_zoo.folders import VARIABLE, user_folders
+
+    if folder is not None and folder.resolve() not in {own.resolve() for own in user_folders()}:
+        click.echo(
+            f"{folder} is no folder of the zoo; 'export {VARIABLE}={folder.resolve()}' makes it one, for zoo:NAME.",
+            err=True,
+        )
+
+
+def say_broken(catalogue: "Catalogue") -> None:
+    """Say on the error output which cards cannot be used, and why."""
+    for error in catalogue.broken.values():
+        click.echo(f"Warning: {error}", err=True)
 
 
 def summary(card: "Card") -> str:

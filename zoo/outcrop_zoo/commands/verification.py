@@ -17,13 +17,26 @@ def verify_models(patterns: tuple[str, ...], strict: bool, as_json: bool) -> Non
     """Check sha256, graph and stated accuracy of models; exit with 1 where one fails.
 
     Files of the web are fetched. A model is skipped where its package, its file or its test data cannot be had here.
+    A card that cannot be used fails.
     """
-    from outcrop_zoo.catalogue import Catalogue
+    from outcrop_zoo.catalogue import Catalogue, matching_names
 
-    entries = Catalogue().matching(patterns)
-    from outcrop_zoo.verify import verify
+    catalogue = Catalogue()
+    broken = catalogue.broken
+    for pattern in patterns:
+        if pattern not in broken and pattern not in catalogue.entries and pattern in catalogue.recipes:
+            catalogue.find(pattern)  # says how to build it
+    names = matching_names(patterns, [*catalogue.entries, *broken])
+    from outcrop_zoo.verify import Verification, verify
 
-    rows = [asdict(verify(entry, progress=progress)) for entry in entries]
+    rows = [
+        asdict(
+            Verification(name, "failed", str(broken[name]))
+            if name in broken
+            else verify(catalogue.entries[name], progress=progress)
+        )
+        for name in names
+    ]
     outcomes = ("verified", "skipped", "failed")
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in outcomes}
     if as_json:

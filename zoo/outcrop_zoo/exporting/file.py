@@ -9,7 +9,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from outcrop import version
 from outcrop.models.onnx_file import CLASSES_KEY
 from outcrop.models.preprocessing import METADATA_KEY as PREPROCESSING_KEY
 from outcrop.models.preprocessing import ImageRecipe
@@ -40,8 +39,8 @@ class FileFacts:
 
 
 def write_metadata(model: onnx.ModelProto, facts: FileFacts) -> None:
-    """Write what is known, and the version of outcrop."""
-    properties = {"outcrop.card": facts.card, "outcrop.version": version()}
+    """Write what is known. Not the version of outcrop: the same weights are the same file in every release."""
+    properties = {"outcrop.card": facts.card}
     if facts.source is not None:
         properties["outcrop.source"] = facts.source
     if facts.classes is not None:

@@ -14,7 +14,7 @@ from outcrop_zoo.cards import ModelInput, Parity
 from outcrop_zoo.exporting.file import FileFacts, add_initializers, share_names, store_half, strip, write_metadata
 from outcrop_zoo.exporting.folding import fold_batch_norm
 from outcrop_zoo.exporting.parity import measure_parity
-from outcrop_zoo.exporting.state import Inputs, float_state, prepared_copy, round_to_half, shared_names
+from outcrop_zoo.exporting.state import Inputs, float_state, half_names, prepared_copy, round_to_half, shared_names
 from outcrop_zoo.exporting.tracing import trace
 
 PARITY_TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ def export_network(
     Batch norm stays an operation of its own, every parameter and buffer of the state dict is an initialiser under
     its own name, nodes carry their module path, and any number of samples can be fed at once. Values of all modules
     are compared with torch on the examples, and on the first of them alone. The bytes depend on the network and the
-    versions of torch, onnx and outcrop only. The network itself is not changed.
+    versions of torch and onnx only. The network itself is not changed.
 
     Args:
         network: What to export; it is put in evaluation mode, in a copy on the CPU in float32.
@@ -92,8 +92,9 @@ def export_network(
         classes: Names of the outputs, written as ``outcrop.classes``.
         preprocessing: Written as ``outcrop.preprocessing``.
         source: Where the network is from, written as ``outcrop.source``.
-        half: Store kernels and matrices in float16, each with a cast to float32 behind it. Vectors and batch
-            statistics stay in float32: they are small, and statistics overflow. Torch runs the rounded weights too.
+        half: Store trained kernels and matrices in float16, each with a cast to float32 behind it. Vectors and
+            buffers stay in float32: they are small, statistics overflow, and a rounded rotation is none. Torch runs the
+            rounded weights too.
         folded: Make every batch norm that follows a convolution or a linear layer a part of it, in float64: fewer
             operations for whoever runs the network. Do not compare or interpolate the weights of such a file, nor look
             for the convolution's own output in it. Batch norms behind anything else stay.
@@ -125,7 +126,7 @@ def export_network(
     complete.CopyFrom(model)
     gone = fold_batch_norm(model, name) if folded else ()
     if half:
-        store_half(model, {key for key, value in state.items() if value.ndim > 1})
+        store_half(model, half_names(copied))
     write_metadata(model, FileFacts(name, source, classes, preprocessing, shared, gone))
     onnx.checker.check_model(model, full_check=True)
     errors = measure_parity(copied, model, inputs.tensors, keywords=inputs.keywords, structure=complete)
@@ -157,8 +158,9 @@ def _check_request(network: nn.Module, *, name: str, half: bool, folded: bool) -
             f"The export of {name!r} was asked for folded and in float16: folded kernels would be rounded after they "
             "were made, and could not be held to torch's values. Choose one of the two."
         )
-    tensors = [*network.parameters(), *network.buffers()]
-    size = sum(tensor.numel() * (2 if half and tensor.ndim > 1 else 4) for tensor in tensors)
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    halved = half_names(network) if half else set()
+    size = sum(tensor.numel() * (2 if key in halved else 4) for key, tensor in tensors)
     if size > _LARGEST_FILE:
         remedy = "Export a smaller network." if half else "Store it in float16 (half=True), or export a smaller one."
         raise ZooError(f"The weights of {name!r} take {size / 1e9:.1f} GB; one ONNX file holds 2 GB. {remedy}")

@@ -34,8 +34,8 @@ def export_model(
 ) -> Export:
     """Return the ONNX form of a model of timm, torchvision or torch.
 
-    File metadata state its name, reference, class names, how images are prepared, and the version of outcrop. Parity
-    with torch is measured on random samples. See :func:`~outcrop_zoo.exporting.export_network` for what is kept.
+    File metadata state its name, reference, class names, and how images are prepared. Parity with torch is measured on
+    random samples. See :func:`~outcrop_zoo.exporting.export_network` for what is kept.
 
     Args:
         reference: What ``outcrop.load_model`` takes: ``timm:resnet18``, ``torchvision:vit_b_16?weights=none``, a

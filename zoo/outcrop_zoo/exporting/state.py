@@ -68,6 +68,15 @@ def float_state(network: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
 
 
+def half_names(network: nn.Module) -> set[str]:
+    """Return the trained kernels and matrices, which stand rounding.
+
+    Vectors do not pay, and what was not trained is exact for a reason: statistics, or a rotation that must stay one.
+    """
+    parameters = network.named_parameters(remove_duplicate=False)
+    return {key for key, value in parameters if value.ndim > 1 and value.is_floating_point()}
+
+
 def shared_names(network: nn.Module) -> dict[str, str]:
     """Return, for every further name of a tensor that has several, its first."""
     first: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
@@ -82,13 +91,14 @@ def shared_names(network: nn.Module) -> dict[str, str]:
 
 @torch.no_grad()
 def round_to_half(network: nn.Module) -> None:
-    """Round kernels and matrices, in place, to what float16 holds.
+    """Round trained kernels and matrices, in place, to what float16 holds.
 
     Raises:
         ZooError: One of them is beyond it.
     """
+    halved = half_names(network)
     for key, value in float_state(network).items():
-        if value.ndim > 1:
+        if key in halved:
             rounded = value.half()
             if not torch.isfinite(rounded).all():
                 raise ZooError(

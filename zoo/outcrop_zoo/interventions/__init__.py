@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outcrop_zoo.interventions.batch_norm_recalibration import BatchNormRecalibration, recalibrate_batch_norm
     from outcrop_zoo.interventions.colour_jitter import ColourJitter, jitter_colours
-    from outcrop_zoo.interventions.freezing import Frozen, freeze
+    from outcrop_zoo.interventions.freezing import Frozen, freeze, is_frozen
     from outcrop_zoo.interventions.frozen_prefix import FrozenPrefix
     from outcrop_zoo.interventions.initialisation import InitialiseFrom, initialise_from
     from outcrop_zoo.interventions.intervention import Intervention, make_intervention
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "batch_norm_recalibration": ("BatchNormRecalibration", "recalibrate_batch_norm"),
     "colour_jitter": ("ColourJitter", "jitter_colours"),
-    "freezing": ("Frozen", "freeze"),
+    "freezing": ("Frozen", "freeze", "is_frozen"),
     "frozen_prefix": ("FrozenPrefix",),
     "initialisation": ("InitialiseFrom", "initialise_from"),
     "intervention": ("Intervention", "make_intervention"),
@@ -86,6 +86,7 @@ __all__ = [
     "initialise_from",
     "insert_rotation",
     "inversion_deficit",
+    "is_frozen",
     "jitter_colours",
     "make_intervention",
     "principal_component_share",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for the base of all dimensions
 
 from outcrop.errors import InputError, ParameterError, ZooError
+from outcrop_zoo.interventions.freezing import is_frozen
 from outcrop_zoo.interventions.intervention import Intervention
 
 
@@ -19,7 +20,8 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int
     (torch's ``momentum=None`` weights batches the same). Each layer sees inputs normalised with the statistics of the
     batch, as in training. The running variance is the mean of the batches' unbiased variances: for batches of n
     samples it lacks the variance of the batches' means, about 1/n of it. Weights, scales and shifts, modes and
-    momenta stay as they are. Used after weights were averaged or changed, as in REPAIR (arXiv 2211.08403).
+    momenta stay as they are, and so does batch norm that :func:`~outcrop_zoo.interventions.freeze` froze. Used after
+    weights were averaged or changed, as in REPAIR (arXiv 2211.08403).
 
     Cost: one forward pass.
 
@@ -28,14 +30,14 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int
         batches: Inputs (sample, ...), as in training, augmented the same way.
 
     Raises:
-        ZooError: The network has no batch norm with running statistics.
+        ZooError: The network has no batch norm with running statistics, or all of it is frozen.
         InputError: There is no batch; the statistics stay as they are.
     """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    tracking = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [norm for norm in tracking if not is_frozen(norm)]
     if not norms:
-        raise ZooError(
-            f"{type(network).__name__} has no batch norm with running statistics; there is nothing to recalibrate."
-        )
+        lack = f"no batch norm with running statistics{' that is not frozen' if tracking else ''}"
+        raise ZooError(f"{type(network).__name__} has {lack}; there is nothing to recalibrate.")
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:
@@ -63,7 +65,9 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int
 
 
 class BatchNormRecalibration(Intervention):
-    """Recalibrates batch norm when the training has finished, by :func:`recalibrate_batch_norm`.
+    """Recalibrates batch norm when the training has ended, by :func:`recalibrate_batch_norm`.
+
+    The statistics of a frozen prefix, which networks share, stay as they are.
 
     Args:
         batches: How many batches of an epoch are averaged; by default all.
@@ -77,6 +81,5 @@ class BatchNormRecalibration(Intervention):
             raise ParameterError(f"batches={batches} cannot be averaged; give at least 1, or None for all.")
         self.batches = batches
 
-    def finish(self, network: nn.Module, batches: Callable[[], Iterator[Tensor]]) -> nn.Module:
+    def calibrate(self, network: nn.Module, batches: Callable[[], Iterator[Tensor]]) -> None:
         recalibrate_batch_norm(network, islice(batches(), self.batches))
-        return network

@@ -57,5 +57,10 @@ def freeze(network: nn.Module, modules: Iterable[nn.Module]) -> Frozen:
     )
 
 
+def is_frozen(module: nn.Module) -> bool:
+    """Return whether :func:`freeze` froze this very module, and it was not released."""
+    return _stay_in_evaluation in module._forward_pre_hooks.values()
+
+
 def _stay_in_evaluation(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001 - torch's signature
     module.training = False

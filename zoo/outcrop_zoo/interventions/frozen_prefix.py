@@ -84,7 +84,7 @@ class FrozenPrefix(Intervention):
             self._frozen = freeze(network, [*modules, network] if _holds_parameters(network) else modules)
         return network
 
-    def finish(self, network: nn.Module, batches: object) -> nn.Module:  # noqa: ARG002
+    def finish(self, network: nn.Module) -> nn.Module:
         if self._frozen is not None:
             self._frozen.release()
         return network

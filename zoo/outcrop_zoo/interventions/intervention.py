@@ -14,9 +14,17 @@ class Intervention:
     """Takes part in a training; a subclass overrides what it needs, and everything else does nothing.
 
     A training loop calls, for each of its interventions in their order, :meth:`prepare` before it makes the optimiser,
-    :meth:`augment` on every training batch, :meth:`penalty` after every forward pass of one, and :meth:`finish` at
-    the end. What :meth:`state_dict` returns belongs into its checkpoints. No intervention draws from torch's global
-    generator.
+    :meth:`augment` on every training batch, and :meth:`penalty` after every forward pass of one; at the end
+    :meth:`calibrate` of all, and only then :meth:`finish` of all. What :meth:`state_dict` returns belongs into its
+    checkpoints. No intervention draws from torch's global generator.
+
+        for one in interventions:
+            network = one.prepare(network)
+        ...
+        for one in interventions:
+            one.calibrate(network, batches)
+        for one in interventions:
+            network = one.finish(network)
     """
 
     def prepare(self, network: "nn.Module") -> "nn.Module":
@@ -43,17 +51,18 @@ class Intervention:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned; after :meth:`prepare`."""
 
-    def finish(
-        self,
-        network: "nn.Module",
-        batches: "Callable[[], Iterator[Tensor]]",  # noqa: ARG002 - for subclasses
-    ) -> "nn.Module":
-        """Return the trained network without hooks, ready to be exported.
+    def calibrate(self, network: "nn.Module", batches: "Callable[[], Iterator[Tensor]]") -> None:
+        """Fit what is measured, and not trained, to the trained weights, in place.
+
+        Everything is still as it was during training: what an intervention froze is frozen.
 
         Args:
             network: As :meth:`prepare` returned it, trained.
             batches: Each call returns training images (sample, channel, y, x), batch by batch, for one epoch.
         """
+
+    def finish(self, network: "nn.Module") -> "nn.Module":
+        """Return the trained and calibrated network without hooks, ready to be exported."""
         return network
 
 

@@ -1,7 +1,7 @@
 """Penalise activations that are dominated by their first principal component (arXiv 2202.07184, appendix G)."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import count, dropwhile
 from types import TracebackType
@@ -175,7 +175,7 @@ class PrincipalComponentPenalty(Intervention):
             )
         self._vectors = {key: vector.clone() for key, vector in vectors.items()}
 
-    def finish(self, network: nn.Module, batches: Callable[[], Iterator[Tensor]]) -> nn.Module:  # noqa: ARG002
+    def finish(self, network: nn.Module) -> nn.Module:
         self.detach()
         return network
 

@@ -87,7 +87,7 @@ class RotationInsertion(Intervention):
         self._frozen = freeze(network, frozen)
         return network
 
-    def finish(self, network: nn.Module, batches: object) -> nn.Module:  # noqa: ARG002
+    def finish(self, network: nn.Module) -> nn.Module:
         if self._frozen is not None:
             self._frozen.release()
         return network

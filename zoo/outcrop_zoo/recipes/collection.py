@@ -24,6 +24,9 @@ PREFIX_DEPTH = 14
 PREFIX_LAYERS = (1, 3, 5)
 """Of a ResNet-14's eight: the stem; with it stage 1; with both stage 2."""
 
+SHARED_EPOCHS = 10
+"""Of the training, before two orders of the images part."""
+
 SERIES_STEPS = (0, 30, 240, 960, 2400)
 """Initialisation; where the first component takes the majority (arXiv 2202.07184, appendix E); epochs 10, 40, 100."""
 
@@ -42,6 +45,7 @@ def recipes() -> dict[str, Recipe]:
         _frozen_prefixes,
         _rotated,
         _series,
+        _reordered,
     )
     return {recipe.name: recipe for family in families for recipe in family()}
 
@@ -89,14 +93,16 @@ def _regularised() -> Iterator[Recipe]:
 def _shake_shake() -> Iterator[Recipe]:
     """Yield Shake-Shake (arXiv 2202.07184, section 5); a short training leaves its batch norm behind."""
     for depth in (26, DEEP):
-        yield Recipe(
-            name=f"shakeshake{depth}-cifar10-seed0",
-            family="shakeshake-cifar10",
-            architecture=Architecture(name="shake_shake", depth=depth),
-            data=CIFAR10,
-            epochs=CIFAR10_EPOCHS,
-            interventions=(BatchNormRecalibrationSpec(),),
-        )
+        for seed in SEEDS:
+            yield Recipe(
+                name=f"shakeshake{depth}-cifar10-seed{seed}",
+                family="shakeshake-cifar10",
+                architecture=Architecture(name="shake_shake", depth=depth),
+                data=CIFAR10,
+                seed=seed,
+                epochs=CIFAR10_EPOCHS,
+                interventions=(BatchNormRecalibrationSpec(),),
+            )
 
 
 def _transferred() -> Iterator[Recipe]:
@@ -135,7 +141,10 @@ def _frozen_prefixes() -> Iterator[Recipe]:
 
 
 def _rotated() -> Iterator[Recipe]:
-    """Yield a rotation behind a ReLU that the layers before it must invert; a permutation is the positive control."""
+    """Yield a rotation behind a ReLU that the layers before it must invert; a permutation is the positive control.
+
+    The snapshot of step 0 is the network with the rotation and no training, from which recovery is counted.
+    """
     for rotation in ("haar", "permutation"):
         spec = RotationSpec.model_validate(
             {
@@ -145,13 +154,24 @@ def _rotated() -> Iterator[Recipe]:
                 "model": f"resnet{PREFIX_DEPTH}-cifar10-seed0",
             }
         )
-        yield _changed(PREFIX_DEPTH, f"rotated-{rotation}", 0, spec)
+        yield _changed(PREFIX_DEPTH, f"rotated-{rotation}", 0, spec).model_copy(update={"snapshots": (0,)})
 
 
 def _series() -> Iterator[Recipe]:
     """Yield trainings that keep five checkpoints, two of them within the first ten epochs."""
     for depth in (14, DEEP):
         yield _changed(depth, "series", 0).model_copy(update={"snapshots": SERIES_STEPS})
+
+
+def _reordered() -> Iterator[Recipe]:
+    """Yield partners of the plain ``seed0``: the same start, another order of the images from some epoch on.
+
+    Whether the two are connected linearly is the instability analysis of arXiv 1912.05671.
+    """
+    for depth in (PREFIX_DEPTH, DEEP):
+        for epochs in (0, SHARED_EPOCHS):
+            changes = {"order_seed": 1, "shared_epochs": epochs}
+            yield _changed(depth, f"reordered{epochs or ''}", 0).model_copy(update=changes)
 
 
 def _on_cifar10(depth: int, width: int, seed: int) -> Recipe:

@@ -1,6 +1,5 @@
 """Files from the web: continued after a cut, compared with their sha256, and put in place only when they are whole."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from filelock import FileLock
 
 from outcrop.errors import OutcropError, ZooError
 from outcrop.progress import Progress, silent
+from outcrop_zoo.files import sha256 as file_sha256
 from outcrop_zoo.sources.transfer import Transfer
 
 
@@ -33,8 +33,24 @@ def fetch(
 
     Raises:
         ModelNotFoundError: The server does not answer, does not have the file, or was cut off again and again.
-        ZooError: The file at the address is another one.
+        ZooError: The file at the address is another one, or the disk is full or refuses.
     """
+    # Before anything is written: a cache that is there for reading only serves what it holds.
+    if sha256 is not None and target.is_file() and file_sha256(target) == sha256:
+        return target
+    try:
+        return _fetch(url, target, sha256, size, progress)
+    except OutcropError:
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ZooError(
+            f"{url} could not be kept in {target.parent} ({reason}). Make room there, or let OUTCROP_CACHE name "
+            "another folder; the same command goes on with what came."
+        ) from error
+
+
+def _fetch(url: str, target: Path, sha256: str | None, size: int | None, progress: Progress) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + ".lock")):
         partial = target.with_name(target.name + ".part")
@@ -42,7 +58,7 @@ def fetch(
             # What came of an unknown file another time may belong to another version of it.
             partial.unlink(missing_ok=True)
             target.unlink(missing_ok=True)
-        elif target.is_file() and _sha256(target) == sha256:
+        elif target.is_file() and file_sha256(target) == sha256:  # by another process meanwhile
             return target
         continued = partial.exists()
         try:
@@ -78,11 +94,6 @@ def _retrieve(url: str, target: Path, sha256: str | None, transfer: Transfer) ->
             f"The file at {url} is not the one on its card: sha256 {transfer.sha256}, expected {sha256}. What came was "
             "removed; ask the card's author for a new card, or check the network for a proxy that changes files."
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

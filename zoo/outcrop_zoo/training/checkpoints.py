@@ -15,7 +15,10 @@ from outcrop_zoo.recipes import Recipe
 
 
 def read_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
-    """Return ``network``, ``optimizer``, ``history``, ``interventions``, ``best`` and ``settings`` of a checkpoint.
+    """Return all that a checkpoint holds.
+
+    ``network``, ``optimizer``, ``history``, ``interventions``, ``best``, ``settings``, and ``images``, a hash of what
+    it was trained on; empty where that was not recorded.
 
     Raises:
         ZooError: The file was written by another recipe, or is no checkpoint.
@@ -23,8 +26,9 @@ def read_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
     state = _read(path, recipe, "Delete it to train again from the start.")
     if not {"network", "optimizer", "history"} <= state.keys():
         raise ZooError(f"The checkpoint {path} cannot be read (it is a snapshot). Delete it to train again.")
-    # Earlier releases trained on the CPU, without interventions, and kept the last weights.
-    defaults: dict[str, Any] = {"interventions": [], "best": None, "settings": {"device": "cpu", "compiler": ""}}
+    # Earlier releases trained on the CPU, without interventions, kept the last weights, and did not hash the images.
+    settings = {"device": "cpu", "compiler": ""}
+    defaults: dict[str, Any] = {"interventions": [], "best": None, "settings": settings, "images": ""}
     return defaults | state
 
 
@@ -63,12 +67,17 @@ def _read(path: Path, recipe: Recipe, remedy: str) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         # A recipe of an older release lacks the newer fields, which then have their defaults.
         found = Recipe.model_validate_json(state["recipe"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValidationError) as error:
+    except ValidationError as error:
+        problem = error.errors()[0]
+        reason = f"its recipe: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        raise ZooError(f"The checkpoint {path} cannot be read ({reason}). {remedy}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ZooError(f"The checkpoint {path} cannot be read ({reason}). {remedy}") from error
     if found != recipe:
-        expected, got = recipe.model_dump(), found.model_dump()
-        changes = "; ".join(f"{key} {got[key]}, expected {expected[key]}" for key in got if got[key] != expected[key])
+        changes = "; ".join(
+            f"{key} {value}, expected {getattr(recipe, key)}" for key, value in found if value != getattr(recipe, key)
+        )
         raise ZooError(
             f"The checkpoint {path} was written by another recipe than {recipe.name!r}: found {changes}. "
             f"Delete it or choose another folder."

@@ -36,12 +36,15 @@ def reproducible(device: str) -> Iterator[None]:
     deterministic algorithms are taken where there are any; where not, torch warns.
     """
     kind = torch.device(device).type
+    # torch.manual_seed seeds all of them, whichever device is trained on.
+    used = kind == "cuda" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch's
+    seeded = list(range(torch.cuda.device_count())) if used else []
     if kind == "cpu":
-        with torch.random.fork_rng(devices=[]), kept_memory():
+        with torch.random.fork_rng(devices=seeded), kept_memory():
             yield
         return
     if kind != "cuda":
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=seeded):
             yield
         return
     # Read by cuBLAS when it is first used; without it, matrix products may differ from run to run.
@@ -51,7 +54,7 @@ def reproducible(device: str) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        with torch.random.fork_rng(devices=[torch.device(device).index or torch.cuda.current_device()]):
+        with torch.random.fork_rng(devices=seeded):
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])

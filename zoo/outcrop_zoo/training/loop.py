@@ -1,8 +1,10 @@
 """One readable training loop: SGD with momentum, cosine decay by epoch, resumable after each epoch."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from outcrop.errors import ZooError
 from outcrop_zoo.interventions.intervention import Intervention
 from outcrop_zoo.recipes import Recipe
-from outcrop_zoo.training.checkpoints import read_checkpoint, read_snapshot, snapshot_path, write_state
+from outcrop_zoo.training.checkpoints import read_checkpoint, snapshot_path, write_state
+from outcrop_zoo.training.compilation import Forward, compiled, told
 from outcrop_zoo.training.device import choose_device, reproducible
+from outcrop_zoo.training.finishing import finished
 from outcrop_zoo.training.images import ImageSet
 from outcrop_zoo.training.run import TrainingRun
 from outcrop_zoo.training.setup import (
@@ -34,6 +38,7 @@ def train(
     held_out: ImageSet | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    watch: Callable[[TrainingRun], None] | None = None,
     device: str | None = None,
     compiler: str = "",
     load_network: LoadNetwork | None = None,
@@ -52,21 +57,25 @@ def train(
         checkpoint: File written atomically after every epoch, and resumed from when it is there. The recipe's snapshots
             are written beside it.
         on_epoch: Called with the history row of every finished epoch.
+        watch: Called after that with the run so far; its network is the one in training.
         device: Such as ``cpu``, ``cuda``, ``cuda:1``; by default CUDA where there is any.
         compiler: Backend of ``torch.compile``, such as ``inductor``; empty for none. Other last bits, as every device.
         load_network: Returns the trained network of a zoo name, for interventions; by default from the catalogue.
 
     Raises:
-        ZooError: The checkpoint was written by another recipe or with other settings, or cannot be read; the recipe
-            selects by held-out images, or keeps snapshots, and there is no place or none are given.
+        ZooError: The checkpoint was written by another recipe, with other settings or on other images, or cannot be
+            read; the recipe selects by held-out images, or keeps snapshots, and there is no place or none are given;
+            the images do not fit the recipe; the loss is no longer finite; or the network cannot be compiled.
     """
     place = choose_device(device)
     steps = steps_per_epoch(recipe, len(data.labels))
-    _check(recipe, steps, held_out, checkpoint)
+    _check(recipe, steps, data, held_out, checkpoint)
+    # Held-out images count where weights are chosen by them.
+    digest = data.digest(held_out if recipe.selection == "held_out" else None) if checkpoint is not None else ""
     with reproducible(place):
         network, interventions = make_network(recipe, load_network)
         network = network.to(place).to(memory_format=torch.channels_last)
-        training = _Training(recipe, network, interventions, steps, checkpoint, place, compiler)
+        training = _Training(recipe, network, interventions, steps, checkpoint, place, compiler, digest)
         training.resume()
         here, held_out_here = data.to(place), held_out.to(place) if held_out is not None else None
         for epoch in range(len(training.history), recipe.epochs):
@@ -76,39 +85,12 @@ def train(
             training.finish_epoch(row)
             if on_epoch is not None:
                 on_epoch(row)
-        epoch = training.select()
-        network = finished(network, interventions, recipe, here)
-    kind = torch.device(place).type
-    return TrainingRun(network, recipe, training.history, epoch, kind)
-
-
-def snapshot_network(
-    recipe: Recipe, path: Path, data: ImageSet, *, load_network: LoadNetwork | None = None
-) -> nn.Module:
-    """Return the network of a snapshot, in evaluation mode on the CPU.
-
-    Raises:
-        ZooError: The file is not a snapshot of the recipe's.
-    """
-    state = read_snapshot(path, recipe)
-    with reproducible("cpu"):
-        network, interventions = make_network(recipe, load_network)
-        network.load_state_dict(state["network"])
-        for intervention, own in zip(interventions, state["interventions"], strict=True):
-            intervention.load_state_dict(own)
-        return finished(network.to(memory_format=torch.channels_last), interventions, recipe, data)
-
-
-def finished(network: nn.Module, interventions: list[Intervention], recipe: Recipe, data: ImageSet) -> nn.Module:
-    """Return a trained network as its interventions leave it, in evaluation mode on the CPU."""
-
-    def batches() -> Iterator[Tensor]:
-        # The epoch behind the last: images in another order, augmented as they were during training.
-        return (images for images, _ in training_batches(recipe, data, interventions, recipe.epochs))
-
-    for intervention in interventions:
-        network = intervention.finish(network, batches)
-    return network.eval().cpu()
+            if watch is not None:
+                watch(training.run())
+        training.select()
+        run = training.run()
+        run.network = finished(network, interventions, recipe, here)
+    return run
 
 
 @torch.no_grad()
@@ -133,13 +115,17 @@ class _Training:
     checkpoint: Path | None
     device: str
     compiler: str
+    images: str
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.network, self.recipe)
-        self._forward = torch.compile(self.network, backend=self.compiler) if self.compiler else self.network
         self._settings = {"device": torch.device(self.device).type, "compiler": self.compiler}
+
+    @cached_property
+    def _forward(self) -> Forward:
+        return compiled(self.network, self.compiler)
 
     def train_epoch(self, data: ImageSet, epoch: int) -> dict[str, float]:
         started = time.perf_counter()
@@ -153,7 +139,8 @@ class _Training:
         step = epoch * self.steps
         self._keep_snapshot(step)
         for images, labels in training_batches(self.recipe, data, self.interventions, epoch):
-            loss, penalty, correct = self._step(images, labels)
+            with told(self.compiler):
+                loss, penalty, correct = self._step(images, labels)
             step += 1
             self._keep_snapshot(step)
             total_loss += loss * len(labels)
@@ -188,6 +175,11 @@ class _Training:
         return loss.detach().double(), added.detach().double(), correct
 
     def finish_epoch(self, row: dict[str, float]) -> None:
+        if not math.isfinite(row["loss"]):
+            raise ZooError(
+                f"The loss of {self.recipe.name!r} is {row['loss']} in epoch {row['epoch']:.0f}: the training diverged "
+                f"at learning rate {row['learning_rate']:.3g}. Lower learning_rate, or the strength of interventions."
+            )
         self.history.append(row)
         if self.recipe.selection == "held_out":
             found = row["held_out_accuracy"]
@@ -201,15 +193,20 @@ class _Training:
                 "history": self.history,
                 "best": self.best,
                 "settings": self._settings,
+                "images": self.images,
             }
             write_state(self.checkpoint, self.recipe, state)
 
-    def select(self) -> int:
-        """Give the network the weights that the recipe selects, and return their epoch."""
-        if self.best is None:
-            return len(self.history)
-        self.network.load_state_dict(self.best["network"])
-        return int(self.best["epoch"])
+    def select(self) -> None:
+        """Give the network the weights that the recipe selects."""
+        if self.best is not None:
+            self.network.load_state_dict(self.best["network"])
+
+    def run(self) -> TrainingRun:
+        """Return the run so far."""
+        epoch = len(self.history) if self.best is None else int(self.best["epoch"])
+        kind = self._settings["device"]
+        return TrainingRun(self.network, self.recipe, list(self.history), epoch, kind, self.compiler)
 
     def resume(self) -> None:
         """Continue from the checkpoint, where there is one."""
@@ -220,6 +217,11 @@ class _Training:
             raise ZooError(
                 f"The checkpoint {self.checkpoint} was trained with {_words(state['settings'])}; "
                 f"{_words(self._settings)} would give other weights. Continue as it was, or delete it."
+            )
+        if state["images"] not in ("", self.images):
+            raise ZooError(
+                f"The checkpoint {self.checkpoint} was trained on other images than the data {self.recipe.data!r} "
+                "holds. Give those of then, or delete it to train again."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -250,7 +252,18 @@ class _Training:
         }
 
 
-def _check(recipe: Recipe, steps: int, held_out: ImageSet | None, checkpoint: Path | None) -> None:
+def _check(recipe: Recipe, steps: int, data: ImageSet, held_out: ImageSet | None, checkpoint: Path | None) -> None:
+    if len(data.images) != len(data.labels) or not steps:
+        raise ZooError(
+            f"There are {len(data.images)} images and {len(data.labels)} labels to train {recipe.name!r} on; give as "
+            "many of both, and at least one."
+        )
+    smallest, largest = int(data.labels.min()), int(data.labels.max())
+    if smallest < 0 or largest >= recipe.architecture.classes:
+        raise ZooError(
+            f"The labels go from {smallest} to {largest}; the recipe {recipe.name!r} has {recipe.architecture.classes} "
+            "classes, from 0. Change 'classes' of its architecture, or the labels."
+        )
     if recipe.selection == "held_out" and held_out is None:
         raise ZooError(f"The recipe {recipe.name!r} selects its weights by held-out images; give held_out=.")
     if recipe.snapshots and checkpoint is None:

@@ -35,6 +35,7 @@ class TrainingRun:
             there are any.
         epoch: Whose weights the network has.
         device: Kind of the device that it was trained on.
+        compiler: Backend of ``torch.compile``; empty where the network was not compiled.
     """
 
     network: nn.Module
@@ -42,6 +43,7 @@ class TrainingRun:
     history: list[dict[str, float]] = field(default_factory=list)
     epoch: int = 0
     device: str = "cpu"
+    compiler: str = ""
 
     @property
     def seconds(self) -> float:

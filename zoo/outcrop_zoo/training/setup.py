@@ -66,11 +66,12 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield augmented images (sample, channel, y, x) and labels (sample,) of an epoch, batch by batch.
 
-    Order and augmentation come from a generator seeded by (seed, epoch). So does torch's global generator, which a
-    network that draws random numbers itself uses.
+    Order and augmentation come from a generator seeded by the epoch's seed of the recipe and the epoch. So does
+    torch's global generator, which a network that draws random numbers itself uses.
     """
-    torch.manual_seed((recipe.seed * 1_000_003 + epoch) ^ _OTHER_STREAM)
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    seed = recipe.training_seed(epoch) * 1_000_003 + epoch
+    torch.manual_seed(seed ^ _OTHER_STREAM)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.labels), generator=generator).to(data.labels.device)
     for start in range(0, len(order), recipe.batch_size):
         chosen = order[start : start + recipe.batch_size]
