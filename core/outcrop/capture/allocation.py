@@ -24,37 +24,45 @@ _CHOSEN_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_M
 
 # Of the kind that one thread may take twice: a generator left open may be collected, and end its context, meanwhile.
 _lock = RLock()
-_keeping = 0
+_keeping: list[int | None] = []
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(*, largest: int | None = None) -> Iterator[None]:
     """Let large tensors take the memory of earlier ones; contexts may overlap.
 
-    Holds for the main thread's allocations in the whole process, and changes nothing but speed: what is held at most
-    is what the network needs at most. Does nothing where the C library is not glibc, and where the environment says
-    how it is to allocate.
+    Holds for the whole process, and changes nothing but speed: on the main thread, what is held at most is what the
+    network needs at most. Other threads have memory of their own each, in pieces of 64 MiB, which large tensors fill
+    badly; where they run networks, give a limit. Does nothing where the C library is not glibc, and where the
+    environment says how it is to allocate.
+
+    Args:
+        largest: Bytes from which a block is given back at once all the same; of several limits, the least holds.
     """
-    global _keeping
     libc = _glibc()
     if libc is None:
         yield
         return
     with _lock:
-        _keeping += 1
-        if _keeping == 1:
-            libc.mallopt(_MMAP_MAX, 0)
-            libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        _keeping.append(largest)
+        _tell(libc)
     try:
         yield
     finally:
         with _lock:
-            _keeping -= 1
-            if _keeping == 0:
-                libc.mallopt(_MMAP_MAX, _USUAL_MMAP_MAX)
-                libc.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
-                libc.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+            _keeping.remove(largest)
+            _tell(libc)
+            if not _keeping:
                 libc.malloc_trim(0)
+
+
+def _tell(libc: Any) -> None:
+    """Tell the C library what all contexts that are open ask for together."""
+    limits = [largest for largest in _keeping if largest is not None]
+    keep_all = bool(_keeping) and not limits
+    libc.mallopt(_MMAP_MAX, 0 if keep_all else _USUAL_MMAP_MAX)
+    libc.mallopt(_MMAP_THRESHOLD, min(limits, default=_USUAL_MMAP_THRESHOLD))
+    libc.mallopt(_TRIM_THRESHOLD, _NEVER if _keeping else _USUAL_TRIM_THRESHOLD)
 
 
 @cache

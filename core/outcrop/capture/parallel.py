@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator, ReducingAccumulator
+from outcrop.capture.allocation import kept_memory
 from outcrop.capture.source import FORWARD_BYTES, ActivationSource, Visit, bytes_per_sample
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
@@ -28,6 +29,9 @@ BUDGET = 1 << 29
 
 AHEAD = 2
 """Groups that a model may be ahead of what accumulators have taken."""
+
+LARGEST_KEPT = 4 << 20
+"""Bytes from which a tensor's memory is given back at once: threads keep theirs apart, and use little of it again."""
 
 IMBALANCE = 1.25
 """How much more than its share of the work the largest model may be, as the others' cores would wait for it."""
@@ -114,7 +118,11 @@ def visit_together(
     Raises:
         AnalysisError: A model gives fewer groups than the others.
     """
-    with _reducers(models) as pool, closing(_rounds(sources, streams, accumulators, pool, advance)) as rounds:
+    with (
+        kept_memory(largest=LARGEST_KEPT),
+        _reducers(models) as pool,
+        closing(_rounds(sources, streams, accumulators, pool, advance)) as rounds,
+    ):
         for together in rounds:
             for source, (sample_index, layers) in zip(sources, together, strict=True):
                 for layer, reduced in layers:

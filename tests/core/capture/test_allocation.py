@@ -14,10 +14,10 @@ from outcrop.capture.allocation import kept_memory
 
 torch.set_num_threads(1)
 
-def faults():
+def faults(megabytes=48):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        torch.empty(48 << 20, dtype=torch.uint8).fill_(1)
+        torch.empty(megabytes << 20, dtype=torch.uint8).fill_(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -26,6 +26,11 @@ def resident():
 
 faults()
 usual = faults()
+with kept_memory(largest=30 << 20):
+    with kept_memory(largest=16 << 20):
+        limited = faults(24)
+    faults(24)
+    below = faults(24)
 with kept_memory():
     faults()  # until what aligns the blocks has found its place
     with kept_memory():
@@ -33,7 +38,7 @@ with kept_memory():
     still_kept = faults()
     within = resident()
 after = faults()
-print(usual, kept, still_kept, after, within - resident())
+print(usual, kept, still_kept, after, within - resident(), limited, below)
 """
 
 needs_glibc = pytest.mark.skipif(
@@ -42,7 +47,10 @@ needs_glibc = pytest.mark.skipif(
 
 
 def counted(environment: dict[str, str] | None = None) -> list[int]:
-    """Return page faults: usual, within contexts, behind the inner one, behind both; and the bytes then given back."""
+    """Return page faults: usual, within contexts, behind the inner one, behind both; the bytes then given back.
+
+    And page faults of smaller blocks: above the least of two limits, and below the other one.
+    """
     done = subprocess.run(
         [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True,
         env={"PATH": "/usr/bin", "HOME": str(Path.home()), **(environment or {})},
@@ -52,12 +60,19 @@ def counted(environment: dict[str, str] | None = None) -> list[int]:
 
 @needs_glibc
 def test_memory_is_used_again_and_given_back() -> None:
-    usual, kept, still_kept, after, given_back = counted()
+    usual, kept, still_kept, after, given_back, *_ = counted()
     assert usual > 10_000
     assert kept < usual / 10
     assert still_kept < usual / 10
     assert after > usual / 2
     assert given_back > 40 << 20
+
+
+@needs_glibc
+def test_of_several_limits_the_least_holds_until_its_context_ends() -> None:
+    usual, *_, limited, below = counted()
+    assert limited > usual / 4
+    assert below < usual / 20
 
 
 @needs_glibc
