@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = ("blocks", "checkpoints", "components")
+PLUGINS = ("blocks", "checkpoints", "components", "dominant", "probes")
 SOURCES = {
     "outcrop": "core",
     **{f"outcrop_{plugin}": "plugins" for plugin in PLUGINS},

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from outcrop.analysis.context import Context
     from outcrop.api import open, version  # noqa: A004 - the public name, as in xarray and zarr
     from outcrop.capture.accumulator import Accumulator
+    from outcrop.capture.restricted import RestrictedAccumulator
     from outcrop.data import Data, load_data
     from outcrop.errors import OutcropError
     from outcrop.hookspecs import hookimpl
     from outcrop.models import Layer, Model, load_model, select_layers
     from outcrop.report import write_report
+    from outcrop.stimuli import Stimulus, StimulusFamily, StimulusMaterial
     from outcrop.store.study import Study
     from outcrop.tracking import Tracker
 
@@ -35,6 +37,10 @@ _HOMES = {
     "Model": "outcrop.models",
     "OutcropError": "outcrop.errors",
     "Parameters": "outcrop.analysis.analysis",
+    "RestrictedAccumulator": "outcrop.capture.restricted",
+    "Stimulus": "outcrop.stimuli",
+    "StimulusFamily": "outcrop.stimuli",
+    "StimulusMaterial": "outcrop.stimuli",
     "Study": "outcrop.store.study",
     "Tracker": "outcrop.tracking",
     "hookimpl": "outcrop.hookspecs",
@@ -55,6 +61,10 @@ __all__ = [
     "Model",
     "OutcropError",
     "Parameters",
+    "RestrictedAccumulator",
+    "Stimulus",
+    "StimulusFamily",
+    "StimulusMaterial",
     "Study",
     "Tracker",
     "hookimpl",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outcrop.data.dataset import Data
     from outcrop.models.model import Model
     from outcrop.report.figure import Figure
+    from outcrop.stimuli import StimulusFamily
 
 hookspec = pluggy.HookspecMarker("outcrop")
 hookimpl = pluggy.HookimplMarker("outcrop")
@@ -46,8 +47,8 @@ def outcrop_data_sources() -> "Mapping[str, Callable[[str], Data]]":  # type: ig
 
 
 @hookspec
-def outcrop_stimuli() -> "Mapping[str, Callable[..., Any]]":  # type: ignore[empty-body] # as above
-    """Return generators of synthetic stimuli by kind."""
+def outcrop_stimuli() -> "Sequence[StimulusFamily]":  # type: ignore[empty-body] # as above
+    """Return families of synthetic stimuli that networks are probed with (:mod:`outcrop.stimuli`)."""
 
 
 @hookspec

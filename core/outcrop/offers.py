@@ -85,6 +85,16 @@ def _read_analyses(hook: str, value: object) -> dict[str, Any]:
     return _by_name(hook, named)
 
 
+def _read_stimuli(hook: str, value: object) -> dict[str, Any]:
+    from outcrop.stimuli import StimulusFamily
+
+    families = _items(hook, value, "stimulus families")
+    for item in families:
+        if not isinstance(item, StimulusFamily):
+            raise _refuse(hook, item, "instances of outcrop.StimulusFamily")
+    return _by_name(hook, [(item.name, item) for item in families if isinstance(item, StimulusFamily)])
+
+
 def _read_folders(hook: str, value: object) -> dict[str, Any]:
     offers: dict[str, Any] = {}
     for item in _items(hook, value, "folders"):
@@ -167,7 +177,7 @@ HOOKS: Mapping[str, Hook] = {
     "outcrop_analyses": Hook("analysis", _read_analyses),
     "outcrop_model_sources": Hook("model source", _read_callables, _own_models),
     "outcrop_data_sources": Hook("data source", _read_callables, _own_data),
-    "outcrop_stimuli": Hook("stimulus", _read_callables),
+    "outcrop_stimuli": Hook("stimulus family", _read_stimuli),
     "outcrop_zoo_cards": Hook("folder of zoo cards", _read_folders),
     "outcrop_figures": Hook("figure", _read_figures, _own_kinds),
     "outcrop_schemas": Hook("result kind", _read_kinds, _own_kinds),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from outcrop.data.dataset import Data
     from outcrop.models.model import Model
     from outcrop.report.figure import Figure
+    from outcrop.stimuli import StimulusFamily
     from outcrop_schemas import Kind
 
 GROUP = "outcrop"
@@ -192,8 +193,8 @@ class PluginRegistry:
         """Return data loaders by scheme."""
         return self._merge("outcrop_data_sources")
 
-    def stimuli(self) -> dict[str, Callable[..., Any]]:
-        """Return generators of synthetic stimuli by kind."""
+    def stimuli(self) -> "dict[str, StimulusFamily]":
+        """Return families of synthetic stimuli by name."""
         return self._merge("outcrop_stimuli")
 
     def zoo_cards(self) -> tuple[Path, ...]:

@@ -76,24 +76,25 @@ def test_a_plugin_answers_for_its_analysis(shop: Shop) -> None:
 
 def test_an_object_can_be_a_plugin(shop: Shop) -> None:
     source = """
-        from outcrop import hookimpl
+        from outcrop import StimulusFamily, hookimpl
 
         class Plugin:
             @hookimpl
             def outcrop_stimuli(self):
-                return {"checkerboard": dict}
+                return [StimulusFamily("checkerboard", "squares", takes="image", make=list)]
 
         plugin = Plugin()
     """
     entry = shop.add("objects", source)
     entry = EntryPoint("objects", f"{entry.value}:plugin", "outcrop")
-    assert PluginRegistry.load([entry]).stimuli() == {"checkerboard": dict}
+    [(name, family)] = PluginRegistry.load([entry]).stimuli().items()
+    assert (name, family.name, family.summary) == ("checkerboard", "checkerboard", "squares")
 
 
 def test_every_hook_is_collected(shop: Shop, tmp_path: Path) -> None:
     source = f"""
         import click
-        from outcrop import hookimpl
+        from outcrop import StimulusFamily, hookimpl
         from outcrop.report.figure import Figure
         from outcrop_schemas import KINDS
 
@@ -107,7 +108,7 @@ def test_every_hook_is_collected(shop: Shop, tmp_path: Path) -> None:
 
         @hookimpl
         def outcrop_stimuli():
-            return {{"noise": dict}}
+            return [StimulusFamily("noise", "grains", takes="image", make=list)]
 
         @hookimpl
         def outcrop_zoo_cards():
@@ -132,7 +133,7 @@ def test_every_hook_is_collected(shop: Shop, tmp_path: Path) -> None:
     registry = PluginRegistry.load([shop.add("all", source)])
     assert registry.model_sources() == {"mine": int}
     assert registry.data_sources() == {"mine": str}
-    assert registry.stimuli() == {"noise": dict}
+    assert registry.stimuli()["noise"].takes == "image"
     assert registry.zoo_cards() == (tmp_path,)
     assert registry.figures()["curve"].title == "Curves"
     assert list(registry.schemas()) == [*KINDS, "mine.per_layer"]
@@ -199,6 +200,8 @@ WRONG = {
     ("outcrop_schemas", "['pairwise']"): "expected instances of outcrop_schemas.Kind",
     ("outcrop_figures", "['curve']"): "expected instances of outcrop.report.figure.Figure",
     ("outcrop_stimuli", "'x' * 99"): r"returned 'x{56}\.\.\. \(str\)",
+    ("outcrop_stimuli", "{'noise': dict}"): r"expected a list of stimulus families",
+    ("outcrop_stimuli", "[int]"): r"returned the class int; expected instances of outcrop.StimulusFamily",
 }
 
 
@@ -232,13 +235,13 @@ def test_a_plugin_cannot_offer_a_name_twice(shop: Shop) -> None:
 
 
 def test_one_broken_hook_leaves_the_others_of_its_plugin(shop: Shop) -> None:
-    source = hook("outcrop_stimuli", "{'noise': dict}") + hook("outcrop_analyses", "1 / 0")
+    source = hook("outcrop_model_sources", "{'noise': dict}") + hook("outcrop_analyses", "1 / 0")
     registry = PluginRegistry.load([shop.add("half", source)])
     assert registry.analyses() == {}
-    assert list(registry.stimuli()) == ["noise"]
+    assert list(registry.model_sources()) == ["noise"]
     [record] = registry.plugins()
     assert record.status == "broken"
-    assert record.offers == {"stimuli": ("noise",)}
+    assert record.offers == {"model_sources": ("noise",)}
 
 
 def test_an_unknown_analysis_suggests_near_names(shop: Shop) -> None:

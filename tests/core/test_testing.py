@@ -114,6 +114,22 @@ def test_a_wrong_kind_is_noticed() -> None:
         suite(Wrong).test_the_result_satisfies_its_declared_kinds()
 
 
+def test_an_optional_leaf_may_come_and_one_that_is_not_declared_may_not() -> None:
+    class Optional(Share):
+        optional: ClassVar[Mapping[str, str]] = {"again": "per_layer"}
+
+        def run(self, context: Context, parameters: Parameters) -> Any:
+            found = super().run(context, parameters)
+            return {"per_layer": found, "again": found}
+
+    class Undeclared(Optional):
+        optional: ClassVar[Mapping[str, str]] = {}
+
+    suite(Optional).test_the_result_satisfies_its_declared_kinds()
+    with pytest.raises(AnalysisError, match="returned again, per_layer; it declares per_layer"):
+        suite(Undeclared).test_the_result_satisfies_its_declared_kinds()
+
+
 def test_randomness_without_the_seed_is_noticed() -> None:
     class Unseeded(Share):
         def share(self, values: NDArray[np.float64], context: Context) -> float:

@@ -133,12 +133,258 @@ def projections(layers: int = 3, samples: int = 6) -> xr.Dataset:
     return KINDS["projections"].annotate(dataset)
 
 
+def dominance(layers: int = 3, samples: int = 6) -> xr.Dataset:
+    members = np.zeros((layers, samples), bool)
+    members[[0, 2], :2] = True
+    sizes = np.where(members, 5.0, 1.0)
+    known = members.any(axis=1)
+    numbers = {
+        "threshold": 4.0, "bic_gain": -3.0, "ashman_d": 2.5, "effective_samples": 2.0, "norm_correlation": -0.5,
+        "median_norm": 2.0, "dominant_norm_ratio": 3.0, "cosine_inside": 0.9, "cosine_outside": -0.1,
+    }  # fmt: skip
+    dataset = xr.Dataset(
+        {
+            "dominant": (("layer", "sample"), members),
+            "norm": (("layer", "sample"), sizes),
+            "projection": (("layer", "sample"), np.where(known[:, None], -sizes, np.nan)),
+            "dominant_count": ("layer", members.sum(axis=1)),
+            "rule": ("layer", ["mixture", "none", "top fraction"]),
+            "degenerate": ("layer", ~known),
+            **{name: ("layer", np.where(known, value, np.nan)) for name, value in numbers.items()},
+        },
+        {
+            "model": ("layer", ["net"] * layers),
+            "name": ("layer", [f"layer{index}" for index in range(layers)]),
+            "depth": ("layer", np.arange(layers)),
+            "layer_kind": ("layer", ["block"] * layers),
+            "sample": np.arange(samples),
+        },
+        {"sample_count": samples, "top_fraction": 0.05},
+    )
+    return KINDS["dominance"].annotate(dataset)
+
+
+def overlap() -> xr.Dataset:
+    shared = np.array([[2, 1, 0], [1, 3, 0], [0, 0, 0]])
+    values = np.array([[1, 0.25, np.nan], [0.25, 1, np.nan], [np.nan, np.nan, np.nan]])
+    dims = ("layer_a", "layer_b")
+    dataset = xr.Dataset(
+        {
+            "jaccard": (dims, values),
+            "shared": (dims, shared),
+            "p_value": (dims, values, {"distribution": "hypergeometric"}),
+            "top_overlap": (dims, values, {"fraction": 0.05}),
+        },
+        pairwise().coords,
+        {"sample_count": 6},
+    )
+    return KINDS["overlap"].annotate(dataset)
+
+
+def dominance_reference(count: int = 1, samples: int = 6) -> xr.Dataset:
+    texts = {
+        "block_model": "net", "first_layer": "layer1", "last_layer": "layer4", "reference_layer": "layer2",
+        "rule": "mixture",
+    }  # fmt: skip
+    dataset = xr.Dataset(
+        {
+            "verdict": ("model", ["block" if count else "no block"]),
+            "evidence": ("model", ["block: layer1 to layer4"]),
+            **{name: ("block", np.array([value] * count, object)) for name, value in texts.items()},
+            "layer_count": ("block", np.full(count, 4)),
+            "is_block": ("block", np.ones(count, bool)),
+            "dominant_count": ("block", np.full(count, 2)),
+            "rank": (("block", "sample"), np.tile(np.arange(1.0, samples + 1), (count, 1))),
+            "dominant": (("block", "sample"), np.tile(np.arange(samples) < 2, (count, 1))),
+        },
+        {"model": ["net"], "sample": np.arange(samples)},
+        {"sample_count": samples, "pooled": False},
+    )
+    return KINDS["dominance_reference"].annotate(dataset)
+
+
+def association(count: int = 2) -> xr.Dataset:
+    texts = {
+        "block_model": "net", "first_layer": "layer1", "last_layer": "layer4", "reference_layer": "layer3",
+        "leading_statistic": "blue", "evidence": "12 of 400 samples are dominant; they have a higher blue",
+    }  # fmt: skip
+    of_all = {"auroc": 0.9, "standard_error": 0.02, "null": 0.5, "null_high": 0.6, "p_value": 0.05}
+    each = {
+        "auroc": [0.4, 0.99, np.nan], "effect": [-0.3, 2.5, np.nan], "p_value": [0.2, 0.001, np.nan],
+        "adjusted_p": [0.2, 0.002, np.nan], "familywise_p": [0.3, 0.001, np.nan], "coefficient": [-0.1, 1.5, np.nan],
+        "mean_dominant": [0.4, 0.8, 0.1], "mean_rest": [0.5, 0.4, 0.1],
+    }  # fmt: skip
+    classes = {
+        "share_dominant": [0.9, 0.1],
+        "share_rest": [0.5, 0.5],
+        "p_value": [0.01, 0.01],
+        "adjusted_p": [0.01, 0.01],
+    }
+    dataset = xr.Dataset(
+        {
+            **{name: ("block", np.array([value] * count, object)) for name, value in texts.items()},
+            **{f"logistic_{name}": ("block", np.full(count, value)) for name, value in of_all.items()},
+            **{
+                name: (("block", "statistic"), np.array([value] * count).reshape(count, 3))
+                for name, value in each.items()
+            },
+            **{
+                f"class_{name}": (("block", "class_name"), np.array([value] * count).reshape(count, 2))
+                for name, value in classes.items()
+            },
+            "rank": (("block", "statistic"), np.array([[2, 1, 3]] * count, np.int64).reshape(count, 3)),
+            "is_block": ("block", np.ones(count, bool)),
+            "member_count": ("block", np.full(count, 12)),
+        },
+        {
+            "statistic": ["brightness", "blue", "saturation"],
+            "statistic_title": ("statistic", ["mean luma", "mean blue", "mean saturation"]),
+            "statistic_units": ("statistic", ["1", "1", ""]),
+            "class_name": ["cat", "dog"],
+        },
+        {"sample_count": 400, "permutations": 999, "logistic_permutations": 20, "folds": 5, "significance": 0.05},
+    )
+    return KINDS["association"].annotate(dataset)
+
+
+def probe_response(layers: int = 3, stimuli: int = 4) -> xr.Dataset:
+    values = np.random.default_rng(2).uniform(0.1, 0.9, (layers, stimuli))
+    values[1] = np.nan
+    both = ("layer", "stimulus")
+    colours = np.array([[0.0, 0.5, 1.0]] * (stimuli - 1) + [[np.nan] * 3])
+    channels = ("red", "green", "blue")
+    dataset = xr.Dataset(
+        {
+            **dict.fromkeys(("norm", "norm_ratio", "projection", "cosine", "norm_without_pc1"), (both, values)),
+            **dict.fromkeys(("norm_percentile", "projection_percentile"), (both, 100 * values)),
+            **dict.fromkeys(("median_norm", "dominant_norm", "dominant_projection"), ("layer", values[:, 0])),
+            **{f"peak_{name}": ("layer", values[:, 0]) for name in channels},
+            "degenerate": ("layer", np.isnan(values[:, 0])),
+            "thumbnail": (("stimulus", "y", "x", "channel"), np.zeros((stimuli, 2, 2, 3), np.uint8)),
+        },
+        {
+            "model": ("layer", ["net"] * layers),
+            "name": ("layer", [f"layer{index}" for index in range(layers)]),
+            "depth": ("layer", np.arange(layers)),
+            "layer_kind": ("layer", ["block"] * layers),
+            "stimulus": [f"solid: {index}" for index in range(stimuli)],
+            "family": ("stimulus", ["solid"] * stimuli),
+            "made_for": ("stimulus", [""] * stimuli),
+            "keeps_content": ("stimulus", np.zeros(stimuli, bool)),
+            **{name: ("stimulus", colours[:, place]) for place, name in enumerate(channels)},
+            "level": ("stimulus", np.linspace(0, 1, stimuli)),
+        },
+        {"sample_count": 512, "top_fraction": 0.05},
+    )
+    return KINDS["probe_response"].annotate(dataset)
+
+
+def probe_verdict() -> xr.Dataset:
+    texts = {
+        "block_model": ["a", "b", "c"], "first_layer": ["layer1"] * 3, "last_layer": ["layer4"] * 3,
+        "reference_layer": ["layer2"] * 3, "evidence": ["similar"] * 3, "text": ["excited"] * 3,
+        "verdict": ["excited", "not excited", "no block"],
+        "strongest": ["solid: 1"] * 3, "own": [""] * 3, "colour": ["found: 1"] * 3, "statistic": ["noise"] * 3,
+    }  # fmt: skip
+    excitation = np.array([1.5, 0.5, 1.2])
+    subjects = ("strongest", "own", "colour", "statistic")
+    channels = [f"{prefix}_{channel}" for prefix in ("own", "colour") for channel in ("red", "green", "blue")]
+    dataset = xr.Dataset(
+        {
+            **{name: ("block", values) for name, values in texts.items()},
+            "is_block": ("block", [True, True, False]),
+            "excited": ("block", excitation >= 1),
+            "dominant_sample": ("block", [1, 2, 3]),
+            "evaluations": ("block", [100, 200, 0]),
+            **{f"{prefix}_excitation": ("block", excitation) for prefix in subjects},
+            **{f"{prefix}_norm_ratio": ("block", excitation) for prefix in subjects},
+            **{name: ("block", [0.0, 1.0, np.nan]) for name in (*channels, "statistic_level", "colour_distance")},
+            "dominant_norm_ratio": ("block", excitation),
+        },
+        attrs={"sample_count": 512},
+    )
+    return KINDS["probe_verdict"].annotate(dataset)
+
+
+REMOVED = ("selection", "fraction")
+
+
+def removal(count: int = 2) -> xr.Dataset:
+    each, shape = ("block", *REMOVED), (count, 2, 3)
+    found = np.ones(shape, bool)
+    found[:, 0, 2] = False
+    texts = {"block_model": "net", "first_layer": "layer1", "last_layer": "layer4", "reference_layer": "layer2"}
+    measures = ("similarity", "contrast", "contrast_without_pc1", "pc_support", "score")
+    others = [f"{name}_spread" for name in measures] + [f"{name}_error" for name in measures[:-1]]
+    dataset = xr.Dataset(
+        {
+            **{name: ("block", np.array([value] * count, object)) for name, value in texts.items()},
+            "verdict": ("block", np.array(["dissolved"] * count, object)),
+            "layer_count": ("block", np.full(count, 4)),
+            "was_block": ("block", np.ones(count, bool)),
+            "controls_keep_block": ("block", np.ones(count, bool)),
+            "dissolving_fraction": ("block", np.full(count, 0.1)),
+            "kept_count": (each, np.broadcast_to([100, 99, 90], shape).copy()),
+            "is_block": (each, found),
+            "block_share": (each, found.astype(float)),
+            **{name: (each, np.where(found, 0.9, 0.2)) for name in measures},
+            **{name: (each, np.full(shape, np.nan)) for name in others},
+        },
+        {"selection": ["dominant", "random"], "fraction": [0, 0.01, 0.1]},
+        {
+            "measure": "linear CKA",
+            "ranking": "|projection|",
+            "input_norm": "not known",
+            "thresholds": json.dumps({"similarity": 0.9}),
+            "sample_count": 100,
+            "batch_size": 50,
+            "random_replicates": 3,
+        },
+    )
+    return KINDS["removal"].annotate(dataset)
+
+
+def removal_layers() -> xr.Dataset:
+    dataset = xr.Dataset(
+        {"pc_share": (("layer", *REMOVED), np.full((3, 2, 2), 0.5), {"scope": "batch"})},
+        {**_layers("layer", ""), "selection": ["dominant", "random"], "fraction": [0, 0.1]},
+    )
+    return KINDS["removal_layers"].annotate(dataset)
+
+
+def removal_maps() -> xr.Dataset:
+    maps = np.stack([np.eye(3), np.full((3, 3), np.nan)])
+    dataset = xr.Dataset(
+        {"similarity": (("fraction", "layer_a", "layer_b"), maps, {"measure": "linear CKA"})},
+        {**_layers("layer_a", "_a"), **_layers("layer_b", "_b"), "fraction": [0, 0.1]},
+    )
+    return KINDS["removal_maps"].annotate(dataset)
+
+
+def _layers(dim: str, suffix: str) -> dict[str, tuple[str, object]]:
+    return {
+        f"model{suffix}": (dim, ["net"] * 3),
+        f"name{suffix}": (dim, ["layer0", "layer1", "layer2"]),
+        f"depth{suffix}": (dim, np.arange(3)),
+        f"layer_kind{suffix}": (dim, ["block"] * 3),
+    }
+
+
 EXAMPLES: dict[str, Callable[[], xr.Dataset]] = {
+    "association": association,
+    "dominance": dominance,
+    "dominance_reference": dominance_reference,
+    "overlap": overlap,
     "pairwise": pairwise,
     "per_layer": per_layer,
     "blocks": blocks,
     "influence": influence,
+    "probe_response": probe_response,
+    "probe_verdict": probe_verdict,
     "projections": projections,
+    "removal": removal,
+    "removal_layers": removal_layers,
+    "removal_maps": removal_maps,
     "trajectory": trajectory,
 }
 
@@ -158,7 +404,7 @@ def test_every_kind_has_a_valid_example(kind: str) -> None:
     KINDS[kind].validate(EXAMPLES[kind]())
 
 
-@pytest.mark.parametrize("example", [blocks, influence])
+@pytest.mark.parametrize("example", [blocks, influence, dominance_reference, removal])
 def test_a_result_without_any_block_is_valid(example: Callable[[int], xr.Dataset]) -> None:
     found = example(0)
     KINDS[str(found.attrs["kind"])].validate(found)
@@ -208,6 +454,56 @@ def test_a_result_is_still_valid_after_a_round_trip_through_zarr(kind: str, tmp_
 
 
 FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
+    "another number of dominant samples": (
+        "dominance",
+        lambda found: found.assign(dominant_count=("layer", [2, 0, 1])),
+        "data_vars/dominant_count: expected the number of dominant samples, found another in 1 layers",
+    ),
+    "a rule for samples that there are none of": (
+        "dominance",
+        lambda found: found.assign(rule=("layer", ["mixture", "mixture", "top fraction"])),
+        "data_vars/rule: expected 'none' exactly where no sample is dominant, found otherwise in 1 layers",
+    ),
+    "a rule that there is not": (
+        "dominance",
+        lambda found: found.assign(rule=("layer", ["mixture", "none", "guess"])),
+        "data_vars/rule: expected one of 'mixture', 'top fraction', 'none', found 'guess'",
+    ),
+    "more samples shared than there are": (
+        "overlap",
+        lambda found: found.assign(shared=found["shared"] + (found["shared"] == 1) * 2),
+        "data_vars/shared: expected at most what each layer has (the diagonal), found more for 2 pairs",
+    ),
+    "an overlap that is not mutual": (
+        "overlap",
+        lambda found: found.assign(jaccard=found["jaccard"] * xr.DataArray([1, 0.5, 1], dims="layer_b")),
+        "data_vars/jaccard: expected a symmetric matrix, found differences up to 0.125",
+    ),
+    "a reference of a foreign model": (
+        "dominance_reference",
+        lambda found: found.assign(block_model=("block", ["other"])),
+        "data_vars/block_model: expected one of 'net', found 'other'",
+    ),
+    "two references of a model": (
+        "dominance_reference",
+        lambda found: xr.concat([found, found], "block", data_vars="minimal", coords="minimal"),
+        "data_vars/block_model: expected each model once, found 'net', 'net'",
+    ),
+    "a block in a model that has none": (
+        "dominance_reference",
+        lambda found: found.assign(verdict=("model", ["no block"])),
+        "data_vars/is_block: expected false where the verdict is another, found true for net",
+    ),
+    "another number of dominant samples at a reference": (
+        "dominance_reference",
+        lambda found: found.assign(dominant_count=("block", [3])),
+        "data_vars/dominant_count: expected the number of dominant samples, found another in 1 blocks",
+    ),
+    "dominant samples of a higher rank than others": (
+        "dominance_reference",
+        lambda found: found.assign(rank=-found["rank"] + 7),
+        "data_vars/dominant: expected the samples of lowest rank, found others in 1 blocks",
+    ),
     "steps that stand still": (
         "trajectory",
         lambda found: found.assign_coords(step=[0, 100, 100, 50]),
@@ -378,6 +674,61 @@ FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
         "projections",
         lambda found: found.assign(norm=np.abs(found["projection"]) / 2),
         "data_vars/norm: expected at least the size of the projection, found 12 that are less",
+    ),
+    "two stimuli of one name": (
+        "probe_response",
+        lambda found: found.assign_coords(stimulus=["a", "b", "a", "c"]),
+        "coords/stimulus: expected names that differ, found 1 that others have",
+    ),
+    "half a colour": (
+        "probe_response",
+        lambda found: found.assign_coords(red=("stimulus", [np.nan, 0.5, 0.5, np.nan])),
+        "coords/red: expected red, green and blue of a stimulus, or none of them, found 1 with some",
+    ),
+    "a verdict on a block that is none": (
+        "probe_verdict",
+        lambda found: found.assign(verdict=("block", ["excited", "excited", "not excited"])),
+        "data_vars/verdict: expected a verdict that fits is_block and excited, found another in 2 blocks",
+    ),
+    "excitement that no stimulus reaches": (
+        "probe_verdict",
+        lambda found: found.assign(strongest_excitation=("block", [1.5, 0.5, 0.2])),
+        "data_vars/excited: expected true exactly where strongest_excitation is 1 or more, found otherwise in 1 blocks",
+    ),
+    "fractions that do not begin with all samples": (
+        "removal",
+        lambda found: found.assign_coords(fraction=[0.1, 0.2, 0.5]),
+        "coords/fraction: expected 0 and then ascending values, found [0.1, 0.2, 0.5]",
+    ),
+    "more samples kept of fewer": (
+        "removal",
+        lambda found: found.assign(kept_count=100 - found["kept_count"]),
+        "data_vars/kept_count: expected at most what a smaller fraction keeps, found more",
+    ),
+    "selections that differ where nothing is left out": (
+        "removal",
+        lambda found: found.assign(contrast=found["contrast"] * xr.DataArray([1, 2], dims="selection")),
+        "data_vars/contrast: expected one value for all selections where nothing is left out, found several",
+    ),
+    "a removal of other samples only": (
+        "removal",
+        lambda found: found.assign_coords(selection=["random", "input_norm"]),
+        "coords/selection: expected 'dominant' among them, found ['random', 'input_norm']",
+    ),
+    "a block that dissolves before it does": (
+        "removal",
+        lambda found: found.assign(dissolving_fraction=("block", [0.1, 0.01])),
+        "data_vars/dissolving_fraction: expected 0.1 for block 1, found 0.01",
+    ),
+    "a map of the removal that is not square": (
+        "removal_maps",
+        lambda found: found.isel(layer_b=[0, 1]),
+        "data_vars/similarity: expected as many layers one way as the other, found shape (2, 3, 2)",
+    ),
+    "a map of the removal that is lopsided": (
+        "removal_maps",
+        lambda found: found.assign(similarity=found["similarity"] + 0.1 * (found["layer_a"] > 0)),
+        "data_vars/similarity: expected symmetric maps, found values that differ across the diagonal",
     ),
     "shares of more than there is": (
         "influence",

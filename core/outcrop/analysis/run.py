@@ -110,4 +110,7 @@ def _problem_text(analysis: str, problem: dict[str, Any], known: list[str]) -> s
             f"Analysis {analysis!r} has no parameter {name!r}.{did_you_mean(name, known)} "
             f"It has {', '.join(known) or 'none'}."
         )
+    if problem["type"] == "value_error":  # raised by the analysis itself, in words that are whole
+        said = str(problem["ctx"]["error"]).rstrip(".")
+        return f"Parameter {name!r} of {analysis!r}: {said}; got {problem['input']!r}."
     return f"Parameter {name!r} of {analysis!r}: {problem['msg'].lower()}, got {problem['input']!r}."

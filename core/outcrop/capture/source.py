@@ -2,10 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
+from copy import copy
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,12 @@ class ActivationSource(ABC):
         None, as by default, where sources are to be visited one after the other.
         """
         return None
+
+    def of_layers(self, names: Collection[str]) -> Self:
+        """Return the same source with some of its layers only; no other is computed or read."""
+        made = copy(self)
+        made.layers = tuple(layer for layer in self.layers if layer.name in names)
+        return made
 
 
 class LiveSource(ActivationSource):
@@ -114,6 +121,12 @@ class LiveSource(ActivationSource):
     def uses(self) -> frozenset[int] | None:
         """Return the parts of the model."""
         return self.model.parts()
+
+    def over(self, data: "Data") -> Self:
+        """Return the same layers of the same model over other samples."""
+        made = copy(self)
+        made._data = data
+        return made
 
     def _whole_batches(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         for batch in self._batches(order, group_size):

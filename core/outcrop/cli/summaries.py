@@ -36,6 +36,8 @@ def show_result(result: "xr.DataTree") -> None:
         else:
             sizes = ", ".join(f"{size} {dimension}" for dimension, size in leaf.sizes.items())
             click.echo(f"{name}: {', '.join(map(str, leaf.data_vars))} ({sizes})")
+            for line in _findings(leaf.to_dataset()):
+                click.echo(f"  {line}")
 
 
 def result_record(result: "xr.DataTree") -> dict[str, Any]:
@@ -47,6 +49,18 @@ def result_record(result: "xr.DataTree") -> dict[str, Any]:
             str(key): variable.values.tolist() for key, variable in dataset.variables.items()
         }
     return {"provenance": json.loads(result.attrs["provenance"]), "leaves": leaves}
+
+
+def _findings(dataset: "xr.Dataset") -> list[str]:
+    """Return what a leaf says in words of each model or block, where it has a verdict or evidence."""
+    found: dict[str, list[str]] = {}
+    for name in ("verdict", "evidence"):
+        dims = dataset[name].dims if name in dataset else ()
+        labels = {"model": "model", "block": "block_model"}.get(str(dims[0]), "") if len(dims) == 1 else ""
+        if labels in dataset:
+            for label, text in zip(dataset[labels].values.tolist(), dataset[name].values.tolist(), strict=True):
+                found.setdefault(label, []).append(text)
+    return [f"{label}: {'; '.join(texts)}" for label, texts in found.items()]
 
 
 def _show_blocks(blocks: "xr.Dataset") -> None:

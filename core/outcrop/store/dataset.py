@@ -2,19 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 import zarr
 
-from outcrop.data.statistics import describe
+from outcrop.data.description import described_data
 from outcrop.progress import Progress
-from outcrop.store.layout import escape, strings, write_dataset
+from outcrop.store.layout import escape, read_dataset, write_dataset
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
-
-THUMBNAIL_LIMIT = 4096
-"""Data of more samples is stored without thumbnails."""
 
 STATISTICS_LIMIT = 16_384
 """Data of more samples is stored without statistics: they take a second reading of every sample."""
@@ -25,33 +21,29 @@ def data_id(data: "Data") -> str:
     return f"{escape(data.name)}-{data.fingerprint[:8]}"
 
 
-def write_data(root: zarr.Group, data: "Data", progress: Progress) -> str:
-    """Store what a reader needs to know of the samples, once, and return its node name."""
+def write_data(root: zarr.Group, data: "Data", progress: Progress, described: xr.Dataset | None = None) -> str:
+    """Store what a reader needs to know of the samples, once, and return its node name.
+
+    Args:
+        root: Of the study.
+        data: The samples.
+        progress: Told of every sample that is read.
+        described: What :func:`outcrop.data.description.described_data` has returned of them, where that is at hand.
+    """
     name = data_id(data)
-    group = f"data/{name}"
-    if group in root and root[group].attrs.get("complete"):
-        return name
-    dataset = xr.Dataset(
-        coords={"sample": ("sample", strings(list(data.sample_ids)), {"long_name": "sample"})},
-        attrs={
-            "name": data.name,
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "classes": list(data.classes or ()),
-            "skipped": [f"{skipped.sample_id}: {skipped.reason}" for skipped in data.skipped],
-        },
-    )
-    if data.limit is not None:
-        dataset.attrs["limit"] = data.limit
-    if data.labels is not None:
-        dataset["label"] = ("sample", np.asarray(data.labels, dtype=np.int64), {"long_name": "class index"})
-    if len(data) <= STATISTICS_LIMIT:
-        described = describe(data, thumbnails=len(data) <= THUMBNAIL_LIMIT, progress=progress)
-        for statistic, values in zip(described.statistics, described.values, strict=True):
-            attributes = {"long_name": statistic.long_name} | ({"units": statistic.units} if statistic.units else {})
-            dataset[statistic.name] = ("sample", values, attributes)
-        if described.thumbnails is not None:
-            dataset["thumbnail"] = (("sample", "y", "x", "channel"), described.thumbnails, {"long_name": "thumbnail"})
-    write_dataset(root, group, dataset)
-    root.require_group(group).attrs["complete"] = True
+    if read_data(root, name) is None:
+        if described is None:
+            described = described_data(data, statistics=len(data) <= STATISTICS_LIMIT, progress=progress)
+        write_dataset(root, f"data/{name}", described)
+        root.require_group(f"data/{name}").attrs["complete"] = True
     return name
+
+
+def read_data(root: zarr.Group, name: str) -> xr.Dataset | None:
+    """Return what a study holds of data by its node name; None where it does not, or not all of it."""
+    group = f"data/{name}"
+    if group not in root or not root[group].attrs.get("complete"):
+        return None
+    dataset = read_dataset(root[group])  # type: ignore[arg-type] # a group
+    dataset.attrs.pop("complete")
+    return dataset

@@ -10,9 +10,10 @@ import xarray as xr
 from outcrop.analysis.context import Context
 from outcrop.analysis.provenance import Provenance, environment
 from outcrop.analysis.run import make_parameters, run_analysis
+from outcrop.data.description import described_data, describes
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Model
-from outcrop.store.dataset import write_data
+from outcrop.store.dataset import read_data, write_data
 from outcrop.store.results import has_result, write_result
 from outcrop.store.subjects import find_subjects
 
@@ -78,21 +79,37 @@ def run_in_study(
     )
     if has_result(study.root, analysis, provenance.run_id):
         return study.result(analysis, provenance.run_id)
+    described: list[xr.Dataset] = []
     context = Context(
         [subject.source() for subject in subjects],
         sample_count=subjects[0].data.samples,
         seed=seed,
         progress=study.progress,
         results=lambda name, leaf: _required_leaf(study, analysis, required, name, leaf),
+        data=data,
+        described=lambda: _described(study, subjects[0].data.node, data, described),
+        live={subject.record.name: subject.model for subject in subjects if subject.model is not None},
     )
     leaves = run_analysis(kind, context, checked)
     with study.writing(wait=LOCK_PATIENCE):
         if data is not None:
-            write_data(study.root, data, study.progress)
+            write_data(study.root, data, study.progress, *described)
         stamped = provenance.model_copy(update={"finished": _now(), "environment": environment()})
         run = write_result(study.root, leaves, stamped)
         study.refresh()
     return study.result(analysis, run)
+
+
+def _described(study: "Study", node: str, data: "Data | None", computed: list[xr.Dataset]) -> xr.Dataset | None:
+    """Return what the study or else the data tells of the samples; what had to be computed is handed back too."""
+    stored = read_data(study.root, node)
+    # A study may have been written without statistics, or with fewer.
+    if stored is not None and (data is None or describes(stored, data)):
+        return stored.load()
+    if data is None:
+        return None
+    computed.append(described_data(data, progress=study.progress))
+    return computed[0]
 
 
 def _required_leaf(study: "Study", analysis: str, required: Mapping[str, str], name: str, leaf: str) -> xr.Dataset:

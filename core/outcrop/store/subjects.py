@@ -28,12 +28,14 @@ class Subject:
         data: The samples it sees.
         layers: Selected layers, in topological order.
         source: Opens the activations.
+        model: The network itself; None where only its activations are stored.
     """
 
     record: ModelRecord
     data: DataRecord
     layers: tuple[Layer, ...]
     source: Callable[[], ActivationSource]
+    model: Model | None = None
 
 
 def find_subjects(
@@ -99,7 +101,9 @@ def _live(study: "Study", model: Model, data: "Data | None", layers: "Selection"
     warn_of_assumptions(model, data)
     identity = identify(model, data)
     record = _model_record(identity)
-    return Subject(record, data_record(data), chosen, lambda: _best_source(study, identity.node, model, chosen, data))
+    return Subject(
+        record, data_record(data), chosen, lambda: _best_source(study, identity.node, model, chosen, data), model
+    )
 
 
 def _model_record(identity: CaptureIdentity) -> ModelRecord:

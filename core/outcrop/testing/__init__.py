@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from outcrop.testing.analyses import AnalysisTests
     from outcrop.testing.arrays import ArrayModel, IndexData
     from outcrop.testing.planted import noise_layers, planted_block, rotated
-    from outcrop.testing.running import difference, run_planted
+    from outcrop.testing.responding import RespondingModel
+    from outcrop.testing.running import difference, run_on_sources, run_planted
 
 _HOMES = {
     "AccumulatorTests": "outcrop.testing.accumulators",
     "AnalysisTests": "outcrop.testing.analyses",
     "ArrayModel": "outcrop.testing.arrays",
     "IndexData": "outcrop.testing.arrays",
+    "RespondingModel": "outcrop.testing.responding",
     "difference": "outcrop.testing.running",
     "noise_layers": "outcrop.testing.planted",
     "planted_block": "outcrop.testing.planted",
     "rotated": "outcrop.testing.planted",
+    "run_on_sources": "outcrop.testing.running",
     "run_planted": "outcrop.testing.running",
 }
 
@@ -34,10 +37,12 @@ __all__ = [
     "AnalysisTests",
     "ArrayModel",
     "IndexData",
+    "RespondingModel",
     "difference",
     "noise_layers",
     "planted_block",
     "rotated",
+    "run_on_sources",
     "run_planted",
 ]
 

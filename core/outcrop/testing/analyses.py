@@ -1,6 +1,6 @@
 """The suite that every analysis must pass, in-tree or not: subclass it, name the analysis, run pytest."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -8,17 +8,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from outcrop.capture.source import LiveSource
+from outcrop.capture.source import ActivationSource, LiveSource
 from outcrop.errors import OutcropError
 from outcrop.models.model import Layer, Visitor
 from outcrop.testing.arrays import ArrayModel, IndexData
 from outcrop.testing.planted import Layers, noise_layers, planted_block, rotated
-from outcrop.testing.running import Result, difference, run_on_sources, run_planted
+from outcrop.testing.running import Result, difference, responding, run_on_sources, run_planted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from outcrop.analysis.analysis import Analysis
+    from outcrop.data.dataset import Data
 
 TRANSFORMATIONS = ("orthogonal", "sample_order", "scaling", "shift")
 """What a result may be invariant to: rotations, isotropic scalings and shifts of every layer's features (each layer its
@@ -44,13 +45,33 @@ class AnalysisTests:
         """Return the activations to analyse, by model and layer; override it where the analysis wants others."""
         return {"planted": planted_block(), "noise": noise_layers(samples=128)}
 
+    def data(self, samples: int) -> "Data | None":  # noqa: ARG002 - for those who override it
+        """Return what the activations are of, where the analysis looks at samples or shows the models others.
+
+        Models then answer other samples as :class:`outcrop.testing.RespondingModel` does.
+        """
+        return None
+
     def run(self, activations: Mapping[str, Mapping[str, NDArray[Any]]], seed: int = 0) -> Result:
         """Return the result on given activations."""
-        return run_planted(self.analysis, activations, parameters=self.parameters, seed=seed)
+        data = self.data(_sample_count(activations))
+        return run_planted(self.analysis, activations, parameters=self.parameters, seed=seed, data=data)
+
+    def run_on(self, sources: Sequence[ActivationSource], *, alone: bool = False) -> Result:
+        """Return the result on the suite's activations from other sources, without data and models where alone."""
+        activations = self.activations()
+        samples = _sample_count(activations)
+        data = None if alone else self.data(samples)
+        live = None if data is None else responding(activations, data)
+        return run_on_sources(
+            self.analysis, sources, sample_count=samples, parameters=self.parameters, data=data, live=live
+        )
 
     def test_the_result_satisfies_its_declared_kinds(self) -> None:
         result = self.run(self.activations())
-        assert {leaf: dataset.attrs["kind"] for leaf, dataset in result.items()} == dict(self.analysis.produces)
+        kinds = {leaf: dataset.attrs["kind"] for leaf, dataset in result.items()}
+        declared = {**self.analysis.optional, **self.analysis.produces}
+        assert self.analysis.produces.items() <= kinds.items() <= declared.items()
 
     def test_the_same_seed_gives_the_same_result(self) -> None:
         first, second = self.run(self.activations(), seed=7), self.run(self.activations(), seed=7)
@@ -60,7 +81,7 @@ class AnalysisTests:
     def test_activations_are_not_changed_in_place(self) -> None:
         models = [_GuardedModel(name, arrays) for name, arrays in self.activations().items()]
         sources = [LiveSource(model, model.layers, IndexData(model.sample_count)) for model in models]
-        run_on_sources(self.analysis, sources, sample_count=models[0].sample_count, parameters=self.parameters)
+        self.run_on(sources)
         changed = [layer for model in models for layer in model.changed]
         assert not changed, f"the values of {changed[0]!r} were changed in place"
 
@@ -93,8 +114,9 @@ class AnalysisTests:
         for model in models:
             study.capture(model, IndexData(model.sample_count), layers="all", batch_size=50)
         sources = [StoredSource(study.activations[model.name], model.layers) for model in models]
-        stored = run_on_sources(self.analysis, sources, sample_count=models[0].sample_count, parameters=self.parameters)
-        assert difference(self.run(self.activations()), stored) <= self.tolerance
+        assert difference(self.run(self.activations()), self.run_on(sources)) <= self.tolerance
+        if self.data(models[0].sample_count) is not None:
+            self._explained(lambda: self.run_on(sources, alone=True))
 
     def test_a_single_sample_gives_a_valid_result_or_a_readable_error(self) -> None:
         self._valid_or_explained(
@@ -132,9 +154,12 @@ class AnalysisTests:
         self._others_agree(result, model, layer)
 
     def _valid_or_explained(self, activations: dict[str, Layers]) -> Result | None:
+        return self._explained(lambda: self.run(activations))
+
+    def _explained(self, run: Callable[[], Result]) -> Result | None:
         """Return the result, which has been validated, or None where a one-line error of outcrop's explains why not."""
         try:
-            return self.run(activations)
+            return run()
         except OutcropError as error:
             if error.__cause__ is not None and not isinstance(error.__cause__, OutcropError):
                 # The engine has wrapped what the analysis did not foresee.
@@ -183,6 +208,10 @@ class _GuardedModel(ArrayModel):
                 self.changed.append(layer.name)
 
         super().visit(inputs, layers, guarded)
+
+
+def _sample_count(activations: Mapping[str, Mapping[str, NDArray[Any]]]) -> int:
+    return len(next(iter(next(iter(activations.values())).values())))
 
 
 def _middle(activations: dict[str, Layers]) -> tuple[str, str]:

@@ -13,9 +13,12 @@ from outcrop.analysis.run import make_parameters, run_analysis
 from outcrop.capture.source import ActivationSource, LiveSource
 from outcrop.plugins import plugin_registry
 from outcrop.testing.arrays import ArrayModel, IndexData
+from outcrop.testing.responding import RespondingModel
 
 if TYPE_CHECKING:
     from outcrop.analysis.analysis import Analysis
+    from outcrop.data.dataset import Data
+    from outcrop.models.model import Model
 
 Result = dict[str, xr.Dataset]
 
@@ -26,6 +29,8 @@ def run_planted(
     *,
     parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
+    data: "Data | None" = None,
+    described: xr.Dataset | None = None,
 ) -> Result:
     """Return the validated result of an analysis on given activations, without a study.
 
@@ -34,14 +39,31 @@ def run_planted(
         models: Values (sample, ...) by layer name, by model name; all of one number of samples.
         parameters: Of the analysis, by name.
         seed: Of the run.
+        data: What ``context.data`` is: images, or an array each, that the activations are of. Other samples that the
+            analysis shows the models are answered as :class:`outcrop.testing.RespondingModel` does. None by default.
+        described: What ``context.described()`` returns; by default what is found out from ``data``.
 
     Raises:
-        AnalysisError: The analysis cannot run on these activations.
+        AnalysisError: The analysis cannot run on these activations, or the data has another number of samples.
         SchemaError: Its result does not satisfy its kinds.
     """
     made = [ArrayModel(name, arrays) for name, arrays in models.items()]
     sources = [LiveSource(model, model.layers, IndexData(model.sample_count)) for model in made]
-    return run_on_sources(analysis, sources, sample_count=made[0].sample_count, parameters=parameters, seed=seed)
+    return run_on_sources(
+        analysis,
+        sources,
+        sample_count=made[0].sample_count,
+        parameters=parameters,
+        seed=seed,
+        data=data,
+        described=described,
+        live=None if data is None else responding(models, data),
+    )
+
+
+def responding(models: Mapping[str, Mapping[str, NDArray[Any]]], data: "Data") -> "dict[str, Model]":
+    """Return models by name that have given activations for the samples of data and answer others."""
+    return {name: RespondingModel(name, arrays, data) for name, arrays in models.items()}
 
 
 def run_on_sources(
@@ -51,14 +73,40 @@ def run_on_sources(
     sample_count: int,
     parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
+    data: "Data | None" = None,
+    described: xr.Dataset | None = None,
+    live: "Mapping[str, Model] | None" = None,
 ) -> Result:
-    """Return the validated result of an analysis on any activations; see :func:`run_planted`."""
-    earlier = {
-        name: run_on_sources(plugin_registry().analysis(name), sources, sample_count=sample_count, seed=seed)
-        for name in analysis.requires
-    }
-    context = Context(sources, sample_count=sample_count, seed=seed, results=lambda name, leaf: earlier[name][leaf])
-    return run_analysis(analysis, context, make_parameters(analysis, parameters or {}))
+    """Return the validated result of an analysis on any activations; see :func:`run_planted`.
+
+    Args:
+        analysis: Its class.
+        sources: One per model.
+        sample_count: Number of samples of each.
+        parameters: Of the analysis, by name; those that it requires run with their defaults.
+        seed: Of the run.
+        data: What ``context.data`` is.
+        described: What ``context.described()`` returns; by default what is found out from ``data``.
+        live: Models at hand by name, whose activations may be stored; those of live sources are by default.
+    """
+    earlier: dict[str, Result] = {}
+
+    def run(one: "type[Analysis]", given: Mapping[str, Any]) -> Result:
+        for name in one.requires:
+            if name not in earlier:
+                earlier[name] = run(plugin_registry().analysis(name), {})
+        context = Context(
+            sources,
+            sample_count=sample_count,
+            seed=seed,
+            results=lambda name, leaf: earlier[name][leaf],
+            data=data,
+            described=None if described is None else lambda: described,
+            live=live,
+        )
+        return run_analysis(one, context, make_parameters(one, given))
+
+    return run(analysis, parameters or {})
 
 
 def difference(first: Result, second: Result) -> float:

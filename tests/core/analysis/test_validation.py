@@ -55,7 +55,7 @@ def test_a_present_result_comes_back_as_it_is() -> None:
 @pytest.mark.parametrize("name", ["per_layers", None])
 def test_an_unknown_kind_is_refused_with_the_known_ones(name: str | None) -> None:
     with pytest.raises(
-        SchemaError, match=rf"No result kind {name!r} is declared\..* Known: blocks, .*pairwise, per_layer"
+        SchemaError, match=rf"No result kind {name!r} is declared\..* Known: .*blocks, .*pairwise, per_layer"
     ):
         validate_result(counts().assign_attrs(kind=name))
 

@@ -52,3 +52,26 @@ def test_results_that_lack_that_contrast_are_shown_without_it(result, capsys):
     out = capsys.readouterr().out
     assert "without PC1" not in out
     assert "0.61" in out
+
+
+def test_what_a_leaf_says_in_words_is_shown_by_model_and_by_block(result, capsys):
+    leaf = xr.Dataset(
+        {
+            "verdict": ("model", ["block", "no block"]),
+            "evidence": ("model", ["9 layers", "none is similar"]),
+        },
+        {"model": ["net", "other"]},
+        {"kind": "dominance_reference"},
+    )
+    removal = xr.Dataset(
+        {"verdict": ("block", ["dissolved by 10 %"]), "block_model": ("block", ["net"])}, attrs={"kind": "removal"}
+    )
+    result["references"], result["removal"] = leaf, removal
+    show_result(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-5:-2] == [
+        "references: verdict, evidence (2 model)",
+        "  net: block; 9 layers",
+        "  other: no block; none is similar",
+    ]
+    assert lines[-1] == "  net: dissolved by 10 %"

@@ -57,12 +57,15 @@ class ComponentStatistics:
         """Return which layers have a first component that the passes have not found to the tolerance."""
         return np.asarray(~self.converged & ~self.degenerate)
 
-    def projections_by_layer(self) -> Mapping[tuple[str, str], NDArray[np.float64]]:
+    def projections_by_layer(self, sample_count: int | None = None) -> Mapping[tuple[str, str], NDArray[np.float64]]:
         """Return the projections by model and layer name, each in the place of its sample's position in the data.
 
         Zeros where a layer has no component to remove; NaN for samples that were not among those decomposed.
+
+        Args:
+            sample_count: Number of samples of the data; by default up to the last of those decomposed.
         """
-        placed = np.full((len(self.layers), int(self.sample_index.max()) + 1), np.nan)
+        placed = np.full((len(self.layers), sample_count or int(self.sample_index.max()) + 1), np.nan)
         placed[:, self.sample_index] = np.where(self.degenerate[:, None], 0.0, self.projections)
         return {(model, layer.name): row for (model, layer), row in zip(self.layers, placed, strict=True)}
 

@@ -52,6 +52,11 @@ class MatrixNotes:
         self.size[at] += samples * (samples - 3) * (scale * found.trace / samples) ** 2
         return scale
 
+    @property
+    def epsilon(self) -> NDArray[np.float64]:
+        """Return the resolution of the type of the features, the coarsest of all batches."""
+        return self._epsilon
+
     def share_unit(self, at: At, other: At) -> bool:
         """Return whether two layers are held in the same units; one that has none yet takes the other's."""
         if self.exponent[at] == _UNKNOWN:

@@ -131,6 +131,18 @@ def test_shares_projections_and_norms_are_those_of_a_full_decomposition(features
     assert_right(found, 0, values)
 
 
+def test_projections_are_placed_by_sample():
+    accumulator = ComponentsAccumulator(count=2)
+    model = ArrayModel("model", {"a": decaying(5, 1.0)[:20]})
+    source = LiveSource(model, model.layers, IndexData(20))
+    stream([source], [accumulator], order=lambda _: np.array([7, 2, 11, 3]), batch_size=3)
+    found = accumulator.finish()
+    assert found.projections_by_layer()["model", "a"].shape == (12,)
+    placed = found.projections_by_layer(20)["model", "a"]
+    assert np.flatnonzero(~np.isnan(placed)).tolist() == [2, 3, 7, 11]
+    np.testing.assert_array_equal(placed[[2, 3, 7, 11]], found.projections[0])
+
+
 def test_all_shares_converge_with_a_smaller_tolerance():
     values = decaying(400, 1.0)
     found = run({"layer": values}, tolerance=1e-9, count=3)

@@ -1,4 +1,4 @@
-"""What can be said of a sample by itself: how bright a picture is, how large the values of an array are."""
+"""Statistics and thumbnails of all samples of a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.data.images import picture_of, thumbnail_of
+from outcrop.data.statistics.arrays import array_statistics
+from outcrop.data.statistics.bank import ARRAY_STATISTICS, PICTURE_STATISTICS, Statistic
+from outcrop.data.statistics.pictures import picture_statistics
 from outcrop.data.threads import map_in_threads
 
 if TYPE_CHECKING:
@@ -17,41 +20,8 @@ if TYPE_CHECKING:
 PICTURE_SIDE = 96
 """Pictures are looked at as squares of at most this side, so that those of different sizes compare."""
 
-_LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # of ITU-R BT.709
-_EDGE = 0.1
 _THUMBNAIL = 48
 _SMALLEST_SIDE = 16
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """One number of every sample.
-
-    Attributes:
-        name: As a variable.
-        long_name: For people.
-        units: ``1`` for what has none.
-    """
-
-    name: str
-    long_name: str
-    units: str = "1"
-
-
-PICTURE_STATISTICS = (
-    Statistic("brightness", "mean luma, 0 to 1"),
-    Statistic("contrast", "standard deviation of luma"),
-    Statistic("saturation", "mean saturation (HSV), 0 to 1"),
-    Statistic("red", "mean red, 0 to 1"),
-    Statistic("green", "mean green, 0 to 1"),
-    Statistic("blue", "mean blue, 0 to 1"),
-    Statistic("edge_density", f"share of pixels whose Sobel gradient of luma exceeds {_EDGE:g}"),
-)
-ARRAY_STATISTICS = (
-    Statistic("value_mean", "mean of the values", ""),
-    Statistic("value_standard_deviation", "standard deviation of the values", ""),
-    Statistic("value_norm", "Euclidean norm of the values", ""),
-)
 
 
 @dataclass(frozen=True)
@@ -71,6 +41,8 @@ class Description:
 
 def describe(data: "Data", *, thumbnails: bool, progress: "Progress") -> Description:
     """Return statistics and thumbnails of all samples, each of which is read once.
+
+    Pictures are looked at as the centre square of :data:`PICTURE_SIDE` pixels at most: borders and corners are its own.
 
     Args:
         data: The samples.
@@ -109,49 +81,6 @@ def describe(data: "Data", *, thumbnails: bool, progress: "Progress") -> Descrip
                 advance(1)
     values = np.array([numbers for numbers, _ in found], dtype=np.float64).reshape(len(data), len(statistics)).T
     return Description(statistics, values, _stack([picture for _, picture in found]) if pictured else None)
-
-
-def picture_statistics(picture: NDArray[np.uint8]) -> tuple[float, ...]:
-    """Return :data:`PICTURE_STATISTICS` of a picture (y, x, channel).
-
-    Luma is the sum of the encoded channels with the weights of ITU-R BT.709; contrast is its root mean square
-    deviation (Peli, Contrast in complex images, 1990, doi:10.1364/JOSAA.7.002032).
-    """
-    from skimage.filters import sobel
-
-    values = picture.astype(np.float32) / 255
-    luma = values @ _LUMA
-    largest = values.max(axis=2)
-    saturation = np.divide(largest - values.min(axis=2), largest, out=np.zeros_like(largest), where=largest > 0)
-    red, green, blue = values.mean(axis=(0, 1), dtype=np.float64).tolist()
-    return (
-        float(luma.mean()),
-        float(luma.std()),
-        float(saturation.mean()),
-        red,
-        green,
-        blue,
-        float((sobel(luma) > _EDGE).mean()),
-    )
-
-
-def array_statistics(array: NDArray[Any]) -> tuple[float, ...]:
-    """Return :data:`ARRAY_STATISTICS` of an array of any shape; not finite where its values are not."""
-    values = np.ascontiguousarray(array).reshape(-1)
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(values.mean())  # summed in pairs, which loses no digit that counts
-        squares = float(np.dot(values, values))
-        spread = squares - values.size * mean * mean
-        # What exceeds the range of float32 when squared is rare, and so are values far from zero for their spread.
-        if not (np.isfinite(squares) and squares > np.finfo(values.dtype).tiny * values.size):
-            wide = values.astype(np.float64)
-            squares, spread = float(np.dot(wide, wide)), float(np.square(wide - mean).sum())
-        elif spread < squares / 4:
-            deviations = values - values.dtype.type(mean)
-            spread = float(np.dot(deviations, deviations))
-        return mean, float(np.sqrt(spread / values.size)), float(np.sqrt(squares))
 
 
 def _look_at_picture(

@@ -1,0 +1,1 @@
+"""What synthetic inputs provoke in the layers of a network."""
