@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outcrop.report.figure import Drawing, Figure, Run, Table
+    from outcrop.report.figure import Drawing, Figure, Picture, Run, Sign, Table
     from outcrop.report.page import write_report
 
-__all__ = ["Drawing", "Figure", "Run", "Table", "write_report"]
+__all__ = ["Drawing", "Figure", "Picture", "Run", "Sign", "Table", "write_report"]
 
 
 def __getattr__(name: str) -> object:

@@ -23,7 +23,23 @@ if TYPE_CHECKING:
 
     from outcrop.report.samples import PictureRow
 
-Cell = str | int | float | bool
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture in a cell of a table.
+
+    Attributes:
+        source: The picture as a data URI.
+        text: What it shows, for those who do not see it, and for whoever points at it.
+        framed: Whether it has an outline, without which a picture in the colour of the page cannot be seen.
+    """
+
+    source: str
+    text: str
+    framed: bool = True
+
+
+Cell = str | int | float | bool | Picture
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report; numbers are aligned right, NaN shows as a dash.
+    """A table of the report; numbers are aligned right, NaN shows as a dash, pictures are small.
 
     Attributes:
         columns: Headings.
@@ -63,6 +79,21 @@ class Table:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A line of a drawing's key: how something looks in its plots, and what it is.
+
+    Attributes:
+        text: What it is.
+        colour: As in the plots.
+        look: "line", "dashed", "dotted", "dot", "ring" or "area".
+    """
+
+    text: str
+    colour: str
+    look: str = "line"
 
 
 @dataclass(frozen=True)
@@ -75,9 +106,10 @@ class Drawing:
         plots: Bokeh models; those of one drawing share a document, so they may share ranges.
         table: A table, below the plots.
         assets: JSON values by key that the plots read; one key is written to the page once, however many use it.
-        layout: "stack" (one below the other), "panel" (one large, its strip below it, the others beside) or "row"
-            (small ones side by side).
+        layout: "stack" (one below the other), "panel" (one large, its strip below it, the others beside), "row"
+            (small ones side by side) or "halves" (two side by side).
         pictures: Rows of samples' thumbnails, below the plots.
+        key: What colours and lines of the plots stand for, above them; for plots that share one key.
     """
 
     title: str
@@ -87,6 +119,7 @@ class Drawing:
     assets: Mapping[str, Any] = field(default_factory=dict)
     layout: str = "stack"
     pictures: "tuple[PictureRow, ...]" = ()
+    key: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)

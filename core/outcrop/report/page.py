@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _BUDGET = 8_000_000
 """Bytes of matrices after which older runs are shown without their maps, so that the file stays easy to send."""
 
-_ORDER = ("blocks", "pairwise", "influence", "per_layer", "projections", "trajectory")
+_ORDER: tuple[str, ...] = ("blocks", "pairwise", "influence", "per_layer", "projections", "trajectory")
+_ORDER += ("dominance_reference", "dominance", "association", "removal", "removal_maps", "removal_layers", "overlap")
+_ORDER += ("probe_verdict", "probe_response")
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,25 @@ def _data_of(run: Run, data: "xr.DataTree") -> "xr.Dataset | None":
 def _figures() -> dict[str, Figure]:
     """Return the figure of every kind; a plugin's own drawing of a kind goes before ours."""
     from outcrop.plugins import plugin_registry
+    from outcrop.report.associations import ASSOCIATION
+    from outcrop.report.dominance import DOMINANCE
+    from outcrop.report.dominance_reference import DOMINANCE_REFERENCE
     from outcrop.report.influence import INFLUENCE
+    from outcrop.report.overlaps import OVERLAP
     from outcrop.report.pairwise import PAIRWISE
     from outcrop.report.per_layer import PER_LAYER
+    from outcrop.report.probe_response import PROBE_RESPONSE
+    from outcrop.report.probe_verdict import PROBE_VERDICT
     from outcrop.report.projections import PROJECTIONS
+    from outcrop.report.removal_curves import REMOVAL
+    from outcrop.report.removal_maps import REMOVAL_LAYERS, REMOVAL_MAPS
     from outcrop.report.tables import BLOCKS
     from outcrop.report.trajectory import TRAJECTORY
 
     known = {figure.kind: figure for figure in (BLOCKS, INFLUENCE, PAIRWISE, PER_LAYER, PROJECTIONS, TRAJECTORY)}
+    known |= {figure.kind: figure for figure in (ASSOCIATION, DOMINANCE, DOMINANCE_REFERENCE, OVERLAP)}
+    known |= {figure.kind: figure for figure in (REMOVAL, REMOVAL_LAYERS, REMOVAL_MAPS)}
+    known |= {figure.kind: figure for figure in (PROBE_RESPONSE, PROBE_VERDICT)}
     return known | {figure.kind: figure for figure in plugin_registry().figures().values()}
 
 
@@ -208,6 +221,7 @@ def _summary(views: Sequence[RunView], samples: Sequence[Samples]) -> dict[str, 
             ("per_layer", "layer", "model"),
             ("pairwise", "layer_a", "model_a"),
             ("trajectory", "layer", "model"),
+            ("dominance", "layer", "model"),
         ):
             dataset = view.run.of_kind(kind)
             if dataset is not None and name in dataset.variables and dataset[name].dims == (dim,):

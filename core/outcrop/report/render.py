@@ -18,6 +18,7 @@ def render(values: Mapping[str, object], *, assets: object) -> str:
     import jinja2
     from bokeh.resources import Resources
 
+    from outcrop.report.figure import Picture
     from outcrop.report.style import palette
 
     environment = jinja2.Environment(
@@ -29,6 +30,7 @@ def render(values: Mapping[str, object], *, assets: object) -> str:
     )
     environment.filters["cell"] = cell_text
     environment.tests["right"] = lambda cell: isinstance(cell, int | float) and not isinstance(cell, bool)
+    environment.tests["picture"] = lambda cell: isinstance(cell, Picture)
     scripts = Resources(mode="inline", components=["bokeh"]).js_raw
     return environment.get_template("report.html").render(
         bokeh="\n".join(script.replace("</script", "<\\/script") for script in scripts),

@@ -89,9 +89,9 @@ def pictures_at(data: "xr.Dataset", positions: NDArray[np.int64], remarks: Seque
     classes = [str(entry) for entry in data.attrs.get("classes", ())]
     part = data.isel(sample=positions)
     labels = part["label"].values.astype(int).tolist() if "label" in part else []
-    named = [_class(classes, each) for each in labels] or [""] * len(positions)
+    named = [class_name(classes, each) for each in labels] or [""] * len(positions)
     return tuple(
-        Thumbnail(str(sample), ", ".join(filter(None, (name, remark))), _png(picture))
+        Thumbnail(str(sample), ", ".join(filter(None, (name, remark))), data_uri(picture))
         for sample, name, remark, picture in zip(
             part["sample"].values, named, remarks, part["thumbnail"].values, strict=True
         )
@@ -105,7 +105,7 @@ def core_picture(shares: Sequence[float]) -> str:
     index = np.full(len(values), 256)
     known = np.isfinite(values)
     index[known] = np.clip(np.round(values[known] * 255), 0, 255).astype(int)
-    return _png(colours[index][np.newaxis])
+    return data_uri(colours[index][np.newaxis])
 
 
 def _read(name: str, dataset: "xr.Dataset") -> Samples:
@@ -133,7 +133,7 @@ def _choose(dataset: "xr.Dataset", classes: Sequence[str]) -> list[tuple[str, ND
     labels = dataset["label"].values.astype(int)
     present = np.unique(labels)
     shown = present[np.linspace(0, len(present) - 1, min(_CLASSES, len(present))).round().astype(int)]
-    return [(_class(classes, label), every[labels == label]) for label in shown]
+    return [(class_name(classes, label), every[labels == label]) for label in shown]
 
 
 def _stratum(
@@ -150,19 +150,21 @@ def _stratum(
         title,
         len(where),
         tuple(
-            Thumbnail(str(sample), _class(classes, int(labels[i])) if labels is not None else "", _png(picture))
+            Thumbnail(str(sample), class_name(classes, int(labels[i])) if labels is not None else "", data_uri(picture))
             for i, sample, picture in zip(chosen, part["sample"].values, part["thumbnail"].values, strict=True)
         ),
     )
 
 
-def _class(classes: Sequence[str], label: int) -> str:
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Return the name of a class by its number, which is negative for samples without one."""
     if label < 0:
         return "without a label"
     return classes[label] if label < len(classes) else f"class {label}"
 
 
-def _png(pixels: NDArray[Any]) -> str:
+def data_uri(pixels: NDArray[Any]) -> str:
+    """Return pixels (y, x), (y, x, 1), (y, x, 3) or (y, x, 4), from 0 to 255, as a PNG file in a data URI."""
     from PIL import Image
 
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels

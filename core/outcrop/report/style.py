@@ -11,6 +11,8 @@ BLOCK = "#38e0c8"
 """Outline and shade of intervals: the one hue that the palette of the maps never takes."""
 LINES = ("#c4572b", "#2f8592", "#b58a1f", "#7d63b8", "#5b8c4b", "#b5497d", "#8a8178", "#4a74c9")
 """Of models; each keeps a contrast of 3 or more on the light and on the dark page."""
+DOMINANT, REST = LINES[0], LINES[1]
+"""Of dominant samples and of what they are compared with; shapes tell them apart as well."""
 INK = "#6f6862"
 MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
@@ -41,6 +43,13 @@ def plain_figure(**options: Any) -> "BokehFigure":
     plot.grid.grid_line_color = INK
     plot.grid.grid_line_alpha = 0.18
     return plot
+
+
+def titled_figure(title: str, **options: Any) -> "BokehFigure":
+    """Return an empty figure that is as wide as its place, with a title above it: one of several side by side."""
+    tags = [{"role": "titled", "title": title}]
+    wide = {"height": 280, "width": 400, "sizing_mode": "stretch_width", "tools": "", "toolbar_location": None}
+    return plain_figure(**(wide | {"min_border_right": 12, "tags": tags} | options))
 
 
 def colour_mapper(low: float, high: float) -> "LinearColorMapper":

@@ -400,3 +400,94 @@ def test_projections_are_painted_and_pictures_shown_at_any_width(browser, data, 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     shown = "return [...document.querySelectorAll('figure .stratum img')].filter((image) => image.naturalWidth).length"
     assert browser.execute_script(shown) == 36
+
+
+@pytest.mark.parametrize("width", [1300, 480])
+def test_probes_are_drawn_in_their_colours_at_any_width(browser, data, make_probes, make_results, tmp_path, width):
+    results = make_results([("probes", "p1", make_probes(("net", "other"), steps=5), "2026-03-04T12:30:00")])
+    _open(browser, write_report(results, data, tmp_path / "p.html", title="Probes"), width=width, fresh=True)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"WARNING", "SEVERE"}] == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = "return [...document.querySelectorAll('td.picture img')].every((image) => image.naturalWidth > 0)"
+    assert browser.execute_script(shown)
+    # Of each model: dots, the surface, and two plots of lines.
+    left, top, across, down = _frame(browser, "lines", 1)
+    assert across / down == pytest.approx(3 / (2 * 1.09 + 0.02), rel=0.12)
+    pixels = _screenshot(browser, left, top, across, down)
+    # The cell of the favourite, blue, is the first of the lowest row of the fifth square; yellow is opposite to it.
+    side, unit = across / 3, down / 2.2
+    x, y = 0.03 + 0.94 / 10, 1.09 - 0.03 - 0.94 / 10
+    blue = pixels[round(unit * (1.09 + y)), round(side * (1 + x))]
+    assert np.abs(blue - [0, 0, 255]).max() < 30
+    yellow = pixels[round(unit * (0.09 + 0.03 + 0.94 / 10)), round(side * (1 - x))]
+    assert np.abs(yellow - [255, 255, 0]).max() < 30
+    # The frame of a cell is bright where the response is large, dark where it is small.
+    frame = 0.94 / 5 * 0.36 * side
+    corner = 0.94 / 5 * 0.43  # of the cell, outside the ring
+    assert pixels[round(unit * (1.09 + y + corner)), round(side * (1 + x + corner))].sum() > 500
+    assert pixels[round(unit * (0.09 + 0.03 + 0.94 / 10)), round(side * (1 - x) - frame)].sum() < 60
+    text = _tooltip(browser, left + side * (1 + x), top + unit * (1.09 + y))
+    assert "0.00 0.00 1.00" in text
+    assert "2.500" in text
+
+
+@pytest.fixture(scope="module")
+def dominant_report(make_dominant, make_results, data, tmp_path_factory):
+    leaves = make_dominant(("resnet110-patches-seed0", "resnet110-patches-seed1"), layers=30)
+    results = make_results([("dominant", "d1", leaves, "2026-03-04T12:30:00")])
+    return write_report(results, data, tmp_path_factory.mktemp("dominant") / "d.html", title="Dominant")
+
+
+@pytest.mark.parametrize("width", [1300, 480])
+def test_figures_of_dominant_samples_fit_and_do_not_overlap(browser, dominant_report, width):
+    _open(browser, dominant_report, width=width, fresh=True)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in {"WARNING", "SEVERE"}] == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    boxes = browser.execute_script(
+        """
+        return [...document.querySelectorAll("figure .plot, figure .key, figcaption, .stratum, figure .scroll")]
+          .map((one) => one.getBoundingClientRect()).filter((box) => box.height)
+          .map((box) => [box.left, box.top, box.right, box.bottom]);
+        """
+    )
+    corners = np.array(boxes)
+    assert len(corners) > 50
+    apart = (corners[:, None, 2:] <= corners[None, :, :2] + 0.5).any(axis=2)
+    assert (apart | apart.T | np.eye(len(corners), dtype=bool)).all()
+    pixels = _screenshot(browser, *_frame(browser, "titled", 1))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 5
+
+
+def test_pointing_at_a_dot_shows_the_picture_of_its_sample(browser, dominant_report, make_dominant, data):
+    _open(browser, dominant_report, width=1300)
+    left, top, width, height = _frame(browser, "titled", 1)
+    x, y, sample = browser.execute_script(
+        """
+        const {plot} = outcrop.drawn.flatMap((entry) => entry.plots).filter(({plot}) =>
+          plot.tags.some((tag) => tag.role === "titled"))[1];
+        const {x_scale, y_scale, bbox} = Bokeh.index.find_one(plot).frame;
+        const {size, norm, sample} = plot.renderers[1].data_source.data;
+        return [x_scale.compute(size[2]) - bbox.left, y_scale.compute(norm[2]) - bbox.top, sample[2]];
+        """
+    )
+    assert 0 <= x <= width
+    assert 0 <= y <= height
+    assert sample == "rocket/0002.png, rocket"
+    assert sample in _tooltip(browser, left + x, top + y)
+    shown = _wait(
+        browser,
+        """
+        const found = [];
+        const walk = (node) => { for (const child of node.querySelectorAll("*")) if (child.shadowRoot !== null) {
+          if (child.classList.contains("bk-Tooltip") && child.checkVisibility()) {
+            found.push(...[...child.shadowRoot.querySelectorAll("img")].map((image) => image.src));
+          }
+          walk(child.shadowRoot);
+        } };
+        walk(document);
+        return found[0];
+        """,
+    )
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))).convert("RGB")).astype(float)
+    expected = data["patches-5ee1"]["thumbnail"].values[2].astype(float)
+    np.testing.assert_allclose(picture.mean(axis=(0, 1)), expected.mean(axis=(0, 1)), atol=4)

@@ -41,6 +41,28 @@ const outcrop = (() => {
 
   const number = (value) => (Number.isNaN(value) ? "no value" : value.toFixed(3));
 
+  // Pictures of samples lie side by side in one sheet; what the pointer asks for is cut out of it.
+  const sheets = new Map(), cut = new Map();
+  function loadSheets() {
+    return Promise.all(Object.entries(assets).filter(([, asset]) => "side" in asset).map(([key, {codes}]) => {
+      const image = new Image();
+      sheets.set(key, image);
+      image.src = `data:image/jpeg;base64,${codes}`;
+      return image.decode();
+    }));
+  }
+  function picture(key, place) {
+    const name = `${key}/${place}`;
+    if (!cut.has(name)) {
+      const {side, columns} = assets[key], canvas = document.createElement("canvas");
+      canvas.width = canvas.height = side;
+      const [x, y] = [(place % columns) * side, Math.floor(place / columns) * side];
+      canvas.getContext("2d").drawImage(sheets.get(key), x, y, side, side, 0, 0, side, side);
+      cut.set(name, canvas.toDataURL());
+    }
+    return cut.get(name);
+  }
+
   // What a map says of the cell under the pointer; called by bokeh's hover tool.
   function hover(run, cells, wanted, {x, y}) {
     const cell = cells.find((c) => x >= c.x && x < c.x + c.width && y >= c.y && y < c.y + c.height);
@@ -58,7 +80,8 @@ const outcrop = (() => {
     const error = `${run}/standard_error`;
     const known = wanted === "similarity" && error in assets ? read(error) : NaN;
     const spread = Number.isNaN(known) ? "" : ` ± ${known.toFixed(3)} (standard error)`;
-    return number(read(`${run}/${wanted}`)) + spread;
+    const whole = assets[`${run}/${wanted}`].whole === true;
+    return (whole ? String(Math.round(read(`${run}/${wanted}`))) : number(read(`${run}/${wanted}`))) + spread;
   }
 
   // Ticks: every layer where there is room, else modules, the largest first.
@@ -102,7 +125,7 @@ const outcrop = (() => {
   function fit({plots}) {
     for (const {plot, element} of plots) {
       const {role} = tagged(plot);
-      if (role === "plain" || role === "lines") continue;
+      if (role === "plain" || role === "lines" || role === "titled") continue;
       // Only figures in one column share a left edge, so that a strip lies exactly below its map.
       const available = Math.floor(element.clientWidth);
       if (available === 0) continue;
@@ -178,6 +201,7 @@ const outcrop = (() => {
 
   const within = (scope) => [...scope.querySelectorAll("figure.drawing")].filter((figure) => figure.querySelector("script.document"));
   async function start() {
+    await loadSheets();
     for (const details of document.querySelectorAll("details.older")) {
       details.addEventListener("toggle", () => { if (details.open) drawAll(within(details)).then(() => drawn.forEach(fit)); });
     }
@@ -189,7 +213,7 @@ const outcrop = (() => {
     window.addEventListener("afterprint", () => drawn.forEach((entry) => paint(entry)));
     document.documentElement.dataset.ready = "yes";
   }
-  return {start, hover, drawn};
+  return {start, hover, picture, drawn};
 })();
 window.outcrop = outcrop;
 outcrop.start();
