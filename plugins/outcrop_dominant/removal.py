@@ -115,7 +115,7 @@ def measure_removal(context: "Context", references: Sequence[Reference], paramet
     norms, source = scores.input_norms, "input layer of a model"
     if norms is None:
         norms = sample_norms(context)
-        source = "root mean square of the samples as they are read"
+        source = "samples before preprocessing"
     if norms is None:
         source = "not known: no input layer is selected and the samples are not at hand, or are no measured values"
     rankings = {

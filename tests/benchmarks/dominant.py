@@ -38,7 +38,7 @@ from outcrop_dominant.removal import measure_removal
 BANK = 2048
 """Rows of noise that samples are given, in another order for every layer."""
 
-JOBS = ("made", "read", "maps", "masks", "test")
+JOBS = ("made", "read", "drawn", "maps", "masks", "test")
 
 
 class Planted(ActivationSource):
@@ -113,15 +113,16 @@ def run_job(job: str, given: argparse.Namespace) -> dict[str, float]:
     parameters = DominantParameters.model_validate({"batch_size": given.batch})
     context = Context([source], sample_count=given.samples)
     scale, extra = 1.0, {}
-    if job == "read":
+    if job in ("read", "drawn"):
         study = outcrop.open(given.study, mode="r")
         stored = study.activations["planted"]
         source = StoredSource(stored, tuple(stored.layers))  # type: ignore[assignment]
         scale = given.layers / given.stored
     masks = masks_of(context, source, parameters) if job == "masks" else np.ones((1, 1), dtype=bool)
     began, used = time.perf_counter(), time.process_time()
-    if job in ("made", "read"):
-        visit_all(source, context.order(), given.batch)
+    if job in ("made", "read", "drawn"):
+        order = np.arange(given.samples) if job == "read" else context.order()
+        visit_all(source, order, given.batch)
     elif job == "maps":
         accumulator = GramAccumulator(group_size=given.batch)
         context.stream(accumulator, batch_size=given.batch)
@@ -157,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("samples", 10_000), ("layers", 100), ("features", 16_384), ("batch", 256), ("stored", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--jobs", default=",".join(JOBS), help="some of made, read, maps, masks, test")
+    parser.add_argument("--jobs", default=",".join(JOBS), help="some of made, read, drawn, maps, masks, test")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--study", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -170,7 +171,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study.zarr"
-        if "read" in given.jobs:
+        if "read" in given.jobs or "drawn" in given.jobs:
             store(given, study)
         for job in given.jobs.split(","):
             command = [sys.executable, __file__, *sys.argv[1:], "--job", job, "--study", str(study)]
@@ -179,6 +180,7 @@ def main() -> None:
     words = {
         "made": "layers made, nothing done with them",
         "read": f"layers read from a study ({given.stored} of them, scaled)",
+        "drawn": "the same in the order of a pass",
         "maps": "one map of all samples (GramAccumulator)",
         "masks": "maps of all masks (RemovalAccumulator)",
         "test": "the removal test: halves, components, ranks, maps",

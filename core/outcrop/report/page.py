@@ -128,20 +128,20 @@ def _data_of(run: Run, data: "xr.DataTree") -> "xr.Dataset | None":
 def _figures() -> dict[str, Figure]:
     """Return the figure of every kind; a plugin's own drawing of a kind goes before ours."""
     from outcrop.plugins import plugin_registry
-    from outcrop.report.associations import ASSOCIATION
-    from outcrop.report.dominance import DOMINANCE
-    from outcrop.report.dominance_reference import DOMINANCE_REFERENCE
-    from outcrop.report.influence import INFLUENCE
-    from outcrop.report.overlaps import OVERLAP
-    from outcrop.report.pairwise import PAIRWISE
-    from outcrop.report.per_layer import PER_LAYER
-    from outcrop.report.probe_response import PROBE_RESPONSE
-    from outcrop.report.probe_verdict import PROBE_VERDICT
-    from outcrop.report.projections import PROJECTIONS
-    from outcrop.report.removal_curves import REMOVAL
-    from outcrop.report.removal_maps import REMOVAL_LAYERS, REMOVAL_MAPS
+    from outcrop.report.dominant.associations import ASSOCIATION
+    from outcrop.report.dominant.dominance import DOMINANCE
+    from outcrop.report.dominant.dominance_reference import DOMINANCE_REFERENCE
+    from outcrop.report.dominant.overlaps import OVERLAP
+    from outcrop.report.dominant.removal_curves import REMOVAL
+    from outcrop.report.dominant.removal_maps import REMOVAL_LAYERS, REMOVAL_MAPS
+    from outcrop.report.probes.probe_response import PROBE_RESPONSE
+    from outcrop.report.probes.probe_verdict import PROBE_VERDICT
+    from outcrop.report.similarity.influence import INFLUENCE
+    from outcrop.report.similarity.pairwise import PAIRWISE
+    from outcrop.report.similarity.per_layer import PER_LAYER
+    from outcrop.report.similarity.projections import PROJECTIONS
+    from outcrop.report.similarity.trajectory import TRAJECTORY
     from outcrop.report.tables import BLOCKS
-    from outcrop.report.trajectory import TRAJECTORY
 
     known = {figure.kind: figure for figure in (BLOCKS, INFLUENCE, PAIRWISE, PER_LAYER, PROJECTIONS, TRAJECTORY)}
     known |= {figure.kind: figure for figure in (ASSOCIATION, DOMINANCE, DOMINANCE_REFERENCE, OVERLAP)}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from outcrop.report.figure import Run
-from outcrop.report.pairwise import draw_pairwise
-from outcrop.report.per_layer import unconverged_layers
+from outcrop.report.similarity.pairwise import draw_pairwise
+from outcrop.report.similarity.per_layer import unconverged_layers
 from outcrop.report.tables import draw_blocks
 from outcrop.report.verdicts import read_verdicts
 

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from outcrop import Context
 from outcrop.capture.source import LiveSource
 from outcrop.data.arrays import ArrayData
+from outcrop.data.dataset import Data
 from outcrop.errors import AnalysisError
 from outcrop.numerics import RemovalAccumulator
 from outcrop.plugins import plugin_registry
@@ -222,23 +224,55 @@ def test_evidence_of_one_group_of_batches_has_no_error():
     assert np.isnan(evidence.errors["similarity"]).all()
 
 
-def test_lengths_of_samples_are_those_of_their_values():
+def test_lengths_of_arrays_are_those_of_their_values():
     layers = planted()
     values = np.random.default_rng(0).standard_normal((SAMPLES, 3, 5)).astype(np.float32)
     known = sample_norms(context_of({"few": layers}, data=ArrayData(values)))
-    np.testing.assert_allclose(known, np.linalg.norm(values.reshape(SAMPLES, -1), axis=1) / np.sqrt(15), rtol=1e-6)
-    bytes_ = np.random.default_rng(0).integers(0, 256, (SAMPLES, 4, 4, 3), dtype=np.uint8)
-    known = sample_norms(context_of({"few": layers}, data=ArrayData(bytes_)))
-    np.testing.assert_allclose(known, np.sqrt(np.mean((bytes_ / 255) ** 2, axis=(1, 2, 3))), rtol=1e-6)
+    np.testing.assert_allclose(known, np.linalg.norm(values.reshape(SAMPLES, -1), axis=1), rtol=1e-6)
     assert sample_norms(context_of({"few": layers})) is None
     assert sample_norms(context_of({"few": layers}, data=IndexData(SAMPLES))) is None
 
 
-def test_images_have_the_length_of_their_pixels():
-    class Pictures(ArrayData):
-        def read(self, index):
-            return Image.new("RGB", (6, 4), (index, 0, 0))
+def test_samples_are_a_control_where_no_input_layer_is():
+    layers = planted()
+    values = np.random.default_rng(0).standard_normal((SAMPLES, 6)).astype(np.float32)
+    context = context_of({"few": layers}, data=ArrayData(values))
+    found = leaves_of({}, [judged("few", layers)], context=context)["removal"]
+    assert found.attrs["input_norm"] == "samples before preprocessing"
+    assert found["is_block"].sel(selection="input_norm").values.all()
 
-    data = Pictures(np.zeros((SAMPLES, 1), np.float32))
+
+class Pictures(Data):
+    """Pictures of noise, each as bright as its position."""
+
+    name = source = fingerprint = "pictures"
+    sample_ids = tuple(map(str, range(SAMPLES)))
+
+    def read(self, index):
+        noise = np.random.default_rng(index).integers(0, 56, (32, 32, 3))
+        return Image.fromarray((noise + index).astype(np.uint8))
+
+    def thumbnail(self, index, size=48):
+        return np.asarray(self.read(index).resize((size, size)))
+
+
+def test_pictures_have_the_root_mean_square_of_their_pixels():
+    data = Pictures()
     known = sample_norms(context_of({"few": planted()}, data=data))
-    np.testing.assert_allclose(known, np.arange(SAMPLES) / 255 / np.sqrt(3), rtol=1e-6)
+    pixels = np.stack([np.asarray(data.read(index)) for index in range(SAMPLES)]) / 255
+    np.testing.assert_allclose(known, np.sqrt(np.square(pixels).mean(axis=(1, 2, 3))), rtol=1e-5)
+
+
+def test_pictures_that_cannot_be_shown_have_no_length():
+    class Hidden(Pictures):
+        def thumbnail(self, index, size=48):
+            return None
+
+    assert sample_norms(context_of({"few": planted()}, data=Hidden())) is None
+
+
+def test_samples_of_which_other_things_are_known_have_no_length():
+    told = xr.Dataset({"age": ("sample", np.arange(SAMPLES))})
+    made = ArrayModel("few", planted())
+    source = LiveSource(made, made.layers, IndexData(SAMPLES))
+    assert sample_norms(Context([source], sample_count=SAMPLES, described=lambda: told)) is None

@@ -1,0 +1,1 @@
+"""How dominant samples, what they share and what goes with them are drawn."""

@@ -1,0 +1,1 @@
+"""How responses to synthetic samples are drawn."""

@@ -1,0 +1,1 @@
+"""How similarity between layers, and their principal components, are drawn."""
