@@ -79,7 +79,7 @@ def test_a_package_model_loads_with_the_cards_input_preprocessing_and_classes(ca
 
 
 def test_a_package_model_is_verified_by_its_accuracy(card: Card, tmp_path: Path) -> None:
-    assert verify(Catalogue().find("shipped")).detail == "the card states no accuracy; the weights fit and run"
+    assert verify(Catalogue().find("shipped")).detail == "the weights fit and run; the card states no accuracy"
     reference = _answers(tmp_path)
     assert measure_accuracy(outcrop.load_model("zoo:shipped"), reference).accuracy == 0.75
     for accuracy, outcome in ((0.75, "verified"), (0.5, "failed")):

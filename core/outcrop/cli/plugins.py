@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from outcrop.analysis.analysis import Analysis
 
 
+SHOWN_NAMES = 8
+"""Names of one kind that a plugin's row shows; ``--json`` has all."""
+
+
 @click.command("plugins")
 @json_option
 def command(as_json: bool) -> None:
@@ -42,7 +46,12 @@ def command(as_json: bool) -> None:
 
 
 def _offers(offers: "Mapping[str, tuple[str, ...]]") -> str:
-    return "; ".join(f"{hook.replace('_', ' ')}: {', '.join(names)}" for hook, names in offers.items())
+    return "; ".join(f"{hook.replace('_', ' ')}: {_listed(names)}" for hook, names in offers.items())
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parameters(kind: "type[Analysis]") -> list[str]:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -336,8 +337,11 @@ def test_plugins_lists_what_they_offer(outcrop_command: Command) -> None:
     listed = json.loads(outcrop_command("plugins", "--json").out)
     assert {"blocks", "zoo"} <= {row["name"] for row in listed["plugins"]}
     assert "blocks" in {row["name"] for row in listed["analyses"]}
-    lines = {line.split()[0]: line for line in outcrop_command("plugins").out.splitlines() if line.strip()}
-    assert "model sources: zoo; data sources: zoo; schemas: training; commands: zoo, demo" in lines["zoo"]
+    printed = outcrop_command("plugins").out
+    lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
+    offered = "model sources: zoo; data sources: zoo; figures: training; schemas: training; commands: zoo, demo"
+    assert offered in lines["zoo"]
+    assert re.search(r"stimuli: solid, named, (\w+, ){5}\w+ and \d+ more\n", printed)
     assert "Broken" not in lines
 
 

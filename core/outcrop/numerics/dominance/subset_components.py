@@ -50,7 +50,9 @@ def subset_components(
     left = torch.nonzero(~((residual <= TOLERANCE * sizes) & (sizes > 0))).squeeze(1)
     for start in range(0, len(left), CHUNK):
         part = left[start : start + CHUNK]
-        sizes[part], found[part] = leading_component(_centred_matrices(gram, used[part]))
+        sizes[part], vector = leading_component(_centred_matrices(gram, used[part]))
+        # Rows outside the subset are 0 in the matrix, and to rounding in the vector.
+        found[part] = vector * used[part]
     values[rest], vectors[rest] = sizes, found
     return values, vectors
 
