@@ -30,8 +30,8 @@ BUDGET = 1 << 29
 AHEAD = 2
 """Groups that a model may be ahead of what accumulators have taken."""
 
-LARGEST_KEPT = 4 << 20
-"""Bytes from which a tensor's memory is given back at once: threads keep theirs apart, and use little of it again."""
+LARGEST_KEPT = 20 << 20
+"""Bytes from which a tensor's memory is given back at once: of several networks', few large ones are used again."""
 
 IMBALANCE = 1.25
 """How much more than its share of the work the largest model may be, as the others' cores would wait for it."""

@@ -19,9 +19,10 @@ READ_BUDGET = 512 << 20
 class StoredSource(ActivationSource):
     """Layers of a capture on disk.
 
-    Groups in the order on disk are read as they come. In another order every group has samples of every chunk, and
-    chunks are read whole: so a window of many groups is read at once, in the order on disk, and kept. A shuffled pass
-    reads everything once for every budget's worth of values; it costs as much as a sequential one where all fit.
+    Groups in the order on disk are read as they come, and so are others where single samples can be read. Where chunks
+    can be read as a whole only, compressed or from an object store, a shuffled group would read all of them: so a
+    window of many groups is read at once, in the order on disk, and kept. A shuffled pass then reads everything once
+    for every budget's worth of values; it costs as much as a sequential one where all fit.
 
     Args:
         capture: Complete for the given layers.
@@ -38,13 +39,14 @@ class StoredSource(ActivationSource):
 
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         """Yield groups of ``group_size`` samples, the last one of what remains."""
-        fitting = self._budget // max(1, sum(bytes_per_sample(layer) for layer in self.layers))
-        window = max(group_size, fitting - fitting % group_size)
-        for begin in range(0, len(order), window):
-            part = order[begin : begin + window]
+        whole = [layer for layer in self.layers if not self._values[layer.name].reads_samples_alone]
+        fitting = self._budget // max(1, sum(bytes_per_sample(layer) for layer in whole))
+        span = max(group_size, fitting - fitting % group_size)
+        for begin in range(0, len(order), span):
+            part = order[begin : begin + span]
             # What is read as it lies needs no memory beyond its group.
             keep = len(part) > group_size and bool((np.diff(part) < 0).any())
-            read_once = _Window(self._values, part) if keep else None
+            window = _Window(self._values, part) if whole and keep else None
             for start in range(0, len(part), group_size):
                 chosen = part[start : start + group_size]
 
@@ -52,14 +54,16 @@ class StoredSource(ActivationSource):
                     visitor: Visitor,
                     chosen: NDArray[np.int64] = chosen,
                     start: int = start,
-                    read_once: "_Window | None" = read_once,
+                    window: "_Window | None" = window,
                 ) -> None:
                     import torch
 
-                    window = _Window(self._values, chosen) if read_once is None else read_once
-                    first = 0 if read_once is None else start
+                    group = _Window(self._values, chosen)
                     for layer in self.layers:
-                        values = window.take(layer.name, slice(first, first + len(chosen)), keep=read_once is not None)
+                        if window is None or self._values[layer.name].reads_samples_alone:
+                            values = group.take(layer.name, slice(0, len(chosen)), keep=False)
+                        else:
+                            values = window.take(layer.name, slice(start, start + len(chosen)), keep=True)
                         visitor(layer, torch.from_numpy(values))
 
                 yield chosen, visit

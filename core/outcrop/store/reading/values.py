@@ -10,6 +10,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from outcrop.errors import StudyError
+from outcrop.store.reading.uncompressed import UncompressedShards
 
 if TYPE_CHECKING:
     import dask.array
@@ -51,6 +52,12 @@ class LayerValues:
         self.shape = (samples if positions is None else len(positions), *array.shape[1:])
         self.ndim = array.ndim
         self._shard: int = (array.shards or array.chunks)[0]
+        self._alone = UncompressedShards.of(array)
+
+    @property
+    def reads_samples_alone(self) -> bool:
+        """Whether scattered samples cost about what they hold, and not the chunks that they lie in."""
+        return self._alone is not None
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         index = index if isinstance(index, tuple) else (index,)
@@ -117,10 +124,9 @@ class LayerValues:
             and int(chosen[-1]) - int(chosen[0]) == step * (len(chosen) - 1)
             and bool((np.diff(chosen) == step).all())
         ):
-            found = self._array[(slice(int(chosen[0]), int(chosen[-1]) + 1, step), *rest)]
-        else:
-            return np.asarray(np.asarray(self._array.oindex[chosen])[(slice(None), *rest)])
-        return np.asarray(found)
+            return np.asarray(self._array[(slice(int(chosen[0]), int(chosen[-1]) + 1, step), *rest)])
+        found = np.asarray(self._array.oindex[chosen]) if self._alone is None else self._alone.read(chosen)
+        return np.asarray(found[(slice(None), *rest)])
 
     def _damaged(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those of some samples of one shard whose chunk cannot be read."""

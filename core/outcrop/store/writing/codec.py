@@ -22,8 +22,10 @@ Compression = Literal["none", "zstd", "lz4"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 CHECKSUM_BYTES = 4
+MISSING = int(np.iinfo(np.uint64).max)
+"""Where a chunk begins that a shard lacks."""
+
 _LEVEL = 3
-_MISSING = np.iinfo(np.uint64).max
 _BLOSC_HEADER = 16  # the length of what follows stands in its last four bytes
 
 
@@ -106,7 +108,7 @@ def shard_index(sizes: Sequence[int], chunks: int) -> bytes:
         sizes: Bytes of the chunks that are there, which follow each other from the beginning of the shard.
         chunks: Chunks that a whole shard has; the last shard of an array may lack some.
     """
-    index = np.full((chunks, 2), _MISSING, dtype="<u8")
+    index = np.full((chunks, 2), MISSING, dtype="<u8")
     index[: len(sizes), 0] = np.concatenate([[0], np.cumsum(sizes[:-1], dtype=np.uint64)]) if sizes else []
     index[: len(sizes), 1] = sizes
     content = index.tobytes()
