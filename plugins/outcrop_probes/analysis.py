@@ -81,7 +81,7 @@ class ProbesAnalysis(Analysis):
 
     name: ClassVar[str] = "probes"
     summary: ClassVar[str] = "responses to synthetic samples: colours, patterns, tokens, and what excites blocks most"
-    version: ClassVar[str] = "1.0"
+    version: ClassVar[str] = "1.1"
     references: ClassVar[tuple[str, ...]] = ("https://arxiv.org/abs/2202.07184",)
     produces: ClassVar[Mapping[str, str]] = {"response": "probe_response", "verdict": "probe_verdict"}
     parameters: ClassVar[type[Parameters]] = ProbesParameters

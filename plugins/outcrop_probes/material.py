@@ -17,10 +17,28 @@ TYPICAL = 8
 """Typical samples that stimuli may be made of."""
 
 
-def typical_samples(projections: NDArray[np.float64], count: int = TYPICAL) -> NDArray[np.int64]:
-    """Return the positions of the samples whose projections (sample) are nearest to the median, nearest first."""
+def typical_samples(
+    projections: NDArray[np.float64], dominant: NDArray[np.bool_], count: int = TYPICAL
+) -> NDArray[np.int64]:
+    """Return the positions of the samples whose projections (sample) are nearest to the median, nearest first.
+
+    Dominant ones are none of them, however few samples there are, nor those without a projection.
+    """
     distance = np.abs(projections - np.nanmedian(projections))
-    return np.argsort(np.where(np.isnan(distance), np.inf, distance), kind="stable")[:count]
+    known = np.isfinite(distance) & ~dominant
+    return np.argsort(np.where(known, distance, np.inf), kind="stable")[: min(count, int(known.sum()))]
+
+
+def dominant_samples(projections: NDArray[np.float64], fraction: float) -> NDArray[np.int64]:
+    """Return the positions of the samples of the largest projections (sample) by size, the largest first.
+
+    Of so many as the fraction says, those on the side of the largest: samples on the other side point the other way,
+    and share something else.
+    """
+    ranked = np.argsort(np.where(np.isnan(projections), 0, -np.abs(projections)), kind="stable")
+    chosen = ranked[: max(1, round(fraction * len(projections)))]
+    same_side: NDArray[np.int64] = chosen[np.sign(projections[chosen]) == np.sign(projections[chosen[0]])]
+    return same_side
 
 
 class Materials:

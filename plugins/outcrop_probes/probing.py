@@ -12,12 +12,13 @@ from outcrop.analysis.references import Reference, find_references
 from outcrop.errors import AnalysisError
 from outcrop.stimuli import Stimulus, StimulusFamily, StimulusMaterial
 from outcrop_probes.datasets import response_dataset, verdict_dataset
-from outcrop_probes.material import Materials, typical_samples
+from outcrop_probes.material import Materials, dominant_samples, typical_samples
 from outcrop_probes.response import LayerKey, RealSamples, measure_real, measure_response, scores_at
 from outcrop_probes.samples import SampleForm, StimulusData, find_form
 from outcrop_probes.searching import Search, search_model
+from outcrop_probes.shared import describe_real
 from outcrop_probes.shown import Shown, make_stimuli
-from outcrop_probes.verdict import judge
+from outcrop_probes.verdict import Judgement, judge
 
 if TYPE_CHECKING:
     from outcrop import Context
@@ -27,15 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model that is judged: where, its samples by descending size of projection there, and its material."""
+    """A model that is judged: where, its dominant samples, the most dominant first, and its material."""
 
     reference: Reference
-    ranked: NDArray[np.int64]
+    dominant: NDArray[np.int64]
     material: StimulusMaterial
 
     @property
+    def model(self) -> str:
+        return self.reference.model
+
+    @property
+    def most_dominant(self) -> int:
+        return int(self.dominant[0])
+
+    @property
     def layer(self) -> LayerKey:
-        return self.reference.model, self.reference.layer
+        return self.model, self.reference.layer
 
 
 def probe(
@@ -65,37 +74,47 @@ def probe(
     materials = Materials(data, form, steps=parameters.steps, seed=context.seed)
     subjects = [_subject(reference, projections, materials, parameters) for reference in references]
     batch_size = parameters.batch_size
-    top = max(1, round(parameters.top_fraction * context.sample_count))
-    members = {
-        subject.reference.model: np.isin(np.arange(context.sample_count), subject.ranked[:top]) for subject in subjects
-    }
+    everyone = np.arange(context.sample_count)
+    members = {subject.model: np.isin(everyone, subject.dominant) for subject in subjects}
     real = measure_real(context, projections, members, batch_size=batch_size)
-    shown = make_stimuli(families, {subject.reference.model: subject.material for subject in subjects}, form.takes)
+    shown = make_stimuli(families, {subject.model: subject.material for subject in subjects}, form)
     response = measure_response(context, real, _as_data(shown, form), batch_size=batch_size)
     searches: dict[str, tuple[Search, ...]] = {}
     if parameters.search:
         for subject in subjects:
-            searches[subject.reference.model] = _search(context, subject, real, form, families, batch_size)
+            searches[subject.model] = _search(context, subject, real, form, families, batch_size)
         ended = tuple(one for found in searches.values() for search in found for one in search.shown)
         if ended:
             response = response.joined(measure_response(context, real, _as_data(ended, form), batch_size=batch_size))
             shown += ended
-    judgements = [
-        judge(
-            subject.reference,
-            subject.material,
-            int(subject.ranked[0]),
-            real,
-            shown,
-            response,
-            searches.get(subject.reference.model, ()),
+    described = describe_real(context, data, form, [subject.material for subject in subjects])
+    judgements: list[Judgement] = []
+    carries, lacks = np.zeros((2, len(subjects), len(shown)), dtype=np.bool_)
+    for place, subject in enumerate(subjects):
+        shared = described.shared_by(members[subject.model], seed=context.seed)
+        amounts = np.full(len(shown), np.nan)
+        if shared is not None:
+            amounts = described.of_stimuli(shared, shown)
+            carries[place], lacks[place] = shared.had_by(amounts), shared.lacked_by(amounts)
+        judgements.append(
+            judge(
+                subject.reference,
+                subject.material,
+                subject.most_dominant,
+                real,
+                shown,
+                response,
+                searches.get(subject.model, ()),
+                shared,
+                amounts,
+            )
         )
-        for subject in subjects
-    ]
-    dominant = {subject.reference.model: int(subject.ranked[0]) for subject in subjects}
+    dominant = {subject.model: subject.most_dominant for subject in subjects}
     settings: dict[str, int | float] = {"sample_count": context.sample_count, "top_fraction": parameters.top_fraction}
     return {
-        "response": response_dataset(context, real, shown, response, form, dominant).assign_attrs(settings),
+        "response": response_dataset(context, real, shown, response, form, dominant, carries, lacks).assign_attrs(
+            settings
+        ),
         "verdict": verdict_dataset(judgements).assign_attrs(settings),
     }
 
@@ -138,9 +157,9 @@ def _subject(
     parameters: "ProbesParameters",
 ) -> _Subject:
     own = projections[reference.model, reference.layer]
-    ranked = np.argsort(-np.abs(own), kind="stable")
-    material = materials.of(ranked[: parameters.dominant_count], typical_samples(own))
-    return _Subject(reference, ranked, material)
+    dominant = dominant_samples(own, parameters.top_fraction)
+    typical = typical_samples(own, np.isin(np.arange(len(own)), dominant))
+    return _Subject(reference, dominant, materials.of(dominant[: parameters.dominant_count], typical))
 
 
 def _search(
@@ -152,13 +171,13 @@ def _search(
     batch_size: int,
 ) -> tuple[Search, ...]:
     row = real.layers.index(subject.layer)
-    farthest = real.projections[row, subject.ranked[0]]
+    farthest = real.projections[row, subject.most_dominant]
 
     def excitation(stimuli: Sequence[Stimulus]) -> NDArray[np.float64]:
         data = StimulusData(stimuli, form)
         return np.asarray(scores_at(context, real, subject.layer, data, batch_size=batch_size) / farthest)
 
-    return search_model(subject.reference.model, subject.material, families, excitation)
+    return search_model(subject.model, subject.material, families, excitation, grey=form.grey)
 
 
 def _as_data(shown: Sequence[Shown], form: SampleForm) -> StimulusData:

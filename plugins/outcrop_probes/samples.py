@@ -24,6 +24,7 @@ LOOKED_AT = 256
 """Samples that are read, evenly spaced, to learn what the data's are like."""
 
 _SMALLEST_PICTURE = 8
+_GREY_MODES = ("1", "L", "LA")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class SampleForm:
         decode: Returns a sample as uint8 (y, x, 3), as tokens, or as an array.
         encode: Returns what a model takes for a stimulus: an image, an array, or arrays by input name.
         weight: Returns how often each token of a sample counts: padding does not.
+        grey: Whether samples are pictures without colour, so that stimuli have none either.
     """
 
     takes: SampleKind
@@ -43,6 +45,7 @@ class SampleForm:
     decode: Callable[[Any], NDArray[Any]]
     encode: Callable[[NDArray[Any]], Any]
     weight: Callable[[Any], NDArray[np.bool_]] | None = None
+    grey: bool = False
 
 
 class StimulusData(ContentData):
@@ -93,8 +96,15 @@ def find_form(data: "Data") -> SampleForm:
     first = data.read(0)
     if isinstance(first, Image.Image):
         picture = _picture(first)
+        # Of the mode that the models know from the data: what takes grey pictures may not take others.
+        grey = first.mode in _GREY_MODES
+        mode = "L" if grey else "RGB"
         return SampleForm(
-            "image", picture.shape, _picture, lambda sample: Image.fromarray(np.ascontiguousarray(sample))
+            "image",
+            picture.shape,
+            _picture,
+            lambda sample: Image.fromarray(np.ascontiguousarray(sample)).convert(mode),
+            grey=grey,
         )
     if isinstance(first, Mapping):
         return _form_of_several(first, data)
@@ -159,7 +169,7 @@ def _form_of_pixels(first: NDArray[Any], read: Sequence[NDArray[Any]]) -> Sample
         pixels = pixels.mean(axis=0, keepdims=True) if first.shape[0] == 1 else pixels
         return np.asarray(low + span * pixels, dtype=first.dtype)
 
-    return SampleForm("image", (first.shape[1], first.shape[2], 3), decode, encode)
+    return SampleForm("image", (first.shape[1], first.shape[2], 3), decode, encode, grey=first.shape[0] == 1)
 
 
 def _picture(image: Image.Image) -> NDArray[np.uint8]:

@@ -42,20 +42,27 @@ class Search:
     shown: tuple[Shown, ...]
 
 
+def at_edge(point: Sequence[float]) -> bool:
+    """Return whether a point of the unit cube lies on its surface, beyond which nothing can be shown."""
+    return bool(min(point) <= 0 or max(point) >= 1)
+
+
 def search_model(
     model: str,
     material: StimulusMaterial,
     families: Iterable[StimulusFamily],
     excitation: Excitation,
+    *,
+    grey: bool = False,
 ) -> tuple[Search, ...]:
-    """Return the best colour, for images, and the best level of every family that has levels.
+    """Return the best colour, for images (the best grey for grey ones), and the best level of every family with levels.
 
     Families that keep the content of dominant samples are not searched: that such a sample excites its own direction
     is known.
     """
     found = []
     if material.takes == "image":
-        found.append(_search_colour(model, material, excitation))
+        found.append(_search_colour(model, material, excitation, grey=grey))
     found += [
         _search_level(model, material, family, excitation)
         for family in families
@@ -64,12 +71,16 @@ def search_model(
     return tuple(one for one in found if np.isfinite(one.excitation))
 
 
-def _search_colour(model: str, material: StimulusMaterial, excitation: Excitation) -> Search:
+def _search_colour(model: str, material: StimulusMaterial, excitation: Excitation, *, grey: bool) -> Search:
     def objective(points: Float[np.ndarray, "point dimension"]) -> NDArray[np.float64]:
         return excitation([_solid(material, point) for point in points])
 
     best = find_maximum(
-        objective, dimensions=3, steps=max(3, material.steps), precision=COLOUR_PRECISION, resolution=1 / 255
+        objective,
+        dimensions=1 if grey else 3,
+        steps=max(3, material.steps),
+        precision=COLOUR_PRECISION,
+        resolution=1 / 255,
     )
     return _ended(model, COLOUR, best, [_solid(material, np.asarray(best.point))])
 
@@ -87,7 +98,7 @@ def _search_level(model: str, material: StimulusMaterial, family: StimulusFamily
 
 def _solid(material: StimulusMaterial, colour: NDArray[np.float64]) -> Stimulus:
     # As an image holds it: the colour that is told is the one that is shown.
-    red, green, blue = (np.round(255 * colour) / 255).tolist()
+    red, green, blue = (np.round(255 * np.broadcast_to(colour, 3)) / 255).tolist()
     return one_colour(f"solid {colour_text((red, green, blue))}", (red, green, blue), material)
 
 

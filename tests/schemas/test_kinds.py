@@ -260,6 +260,8 @@ def probe_response(layers: int = 3, stimuli: int = 4) -> xr.Dataset:
             **dict.fromkeys(("median_norm", "dominant_norm", "dominant_projection"), ("layer", values[:, 0])),
             **{f"peak_{name}": ("layer", values[:, 0]) for name in channels},
             "degenerate": ("layer", np.isnan(values[:, 0])),
+            "carries": (("subject", "stimulus"), np.ones((1, stimuli), bool)),
+            "lacks": (("subject", "stimulus"), np.zeros((1, stimuli), bool)),
             "thumbnail": (("stimulus", "y", "x", "channel"), np.zeros((stimuli, 2, 2, 3), np.uint8)),
         },
         {
@@ -280,25 +282,36 @@ def probe_response(layers: int = 3, stimuli: int = 4) -> xr.Dataset:
 
 
 def probe_verdict() -> xr.Dataset:
+    verdicts = ["excited", "not excited", "no block", "unspecific", "not comparable"]
+    count = len(verdicts)
     texts = {
-        "block_model": ["a", "b", "c"], "first_layer": ["layer1"] * 3, "last_layer": ["layer4"] * 3,
-        "reference_layer": ["layer2"] * 3, "evidence": ["similar"] * 3, "text": ["excited"] * 3,
-        "verdict": ["excited", "not excited", "no block"],
-        "strongest": ["solid: 1"] * 3, "own": [""] * 3, "colour": ["found: 1"] * 3, "statistic": ["noise"] * 3,
+        "block_model": list("abcde"), "first_layer": ["layer1"] * count, "last_layer": ["layer4"] * count,
+        "reference_layer": ["layer2"] * count, "evidence": ["similar"] * count, "text": ["excited"] * count,
+        "verdict": verdicts, "shared": ["blue of 0.5 or more"] * 4 + [""], "carrying": ["solid: 1"] * 4 + [""],
+        "control": ["solid: 2"] * count, "strongest": ["solid: 1"] * count, "own": [""] * count,
+        "colour": ["found: 1"] * count, "statistic": ["noise"] * count,
     }  # fmt: skip
-    excitation = np.array([1.5, 0.5, 1.2])
-    subjects = ("strongest", "own", "colour", "statistic")
+    excitation = np.array([1.5, 0.5, 1.2, 1.3, np.nan])
+    subjects = ("strongest", "own", "colour", "statistic", "carrying", "control")
     channels = [f"{prefix}_{channel}" for prefix in ("own", "colour") for channel in ("red", "green", "blue")]
+    shares = ("statistic_level", "colour_distance", "shared_p_value", "carrying_layer_share")
+    counts = ("evaluations", "carrying_count", "control_count", "reaching_count", "compared_count")
+    counts += ("control_reaching_count",)
     dataset = xr.Dataset(
         {
             **{name: ("block", values) for name, values in texts.items()},
-            "is_block": ("block", [True, True, False]),
-            "excited": ("block", excitation >= 1),
-            "dominant_sample": ("block", [1, 2, 3]),
-            "evaluations": ("block", [100, 200, 0]),
+            "is_block": ("block", [True, True, False, True, True]),
+            "excited": ("block", [True, False, True, False, False]),
+            "dominant_sample": ("block", [1, 2, 3, 4, 5]),
+            **dict.fromkeys(counts, ("block", [100, 200, 10, 5, 0])),
             **{f"{prefix}_excitation": ("block", excitation) for prefix in subjects},
             **{f"{prefix}_norm_ratio": ("block", excitation) for prefix in subjects},
-            **{name: ("block", [0.0, 1.0, np.nan]) for name in (*channels, "statistic_level", "colour_distance")},
+            **{f"{prefix}_percentile": ("block", 60 * excitation) for prefix in subjects},
+            **{f"{name}_at_edge": ("block", [True, False] * 2 + [True]) for name in ("colour", "statistic")},
+            **{name: ("block", [0.0, 1.0, np.nan, 0.5, 0.5]) for name in (*channels, *shares)},
+            **dict.fromkeys(("carrying_reach", "carrying_median", "carrying_expected"), ("block", excitation)),
+            **dict.fromkeys(("control_expected", "real_expected"), ("block", [0.3, 0.3, 0.3, 1.3, np.nan])),
+            "shared_auroc": ("block", [0.8, 0.9, 1.0, 0.8, np.nan]),
             "dominant_norm_ratio": ("block", excitation),
         },
         attrs={"sample_count": 512},
@@ -687,13 +700,14 @@ FAULTS: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
     ),
     "a verdict on a block that is none": (
         "probe_verdict",
-        lambda found: found.assign(verdict=("block", ["excited", "excited", "not excited"])),
-        "data_vars/verdict: expected a verdict that fits is_block and excited, found another in 2 blocks",
+        lambda found: found.assign(is_block=("block", [True] * 5)),
+        "data_vars/verdict: expected a verdict that fits is_block and the comparison, found another in 1 blocks",
     ),
-    "excitement that no stimulus reaches": (
+    "excitement that those with what is shared do not reach": (
         "probe_verdict",
-        lambda found: found.assign(strongest_excitation=("block", [1.5, 0.5, 0.2])),
-        "data_vars/excited: expected true exactly where strongest_excitation is 1 or more, found otherwise in 1 blocks",
+        lambda found: found.assign(carrying_reach=("block", [1.5, 0.5, 0.2, 1.3, np.nan])),
+        "data_vars/excited: expected true exactly where those that have what is shared reach 1 and as many without it "
+        "do not, found otherwise in 1 blocks",
     ),
     "fractions that do not begin with all samples": (
         "removal",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from outcrop.errors import ReportError
 from outcrop.report.figure import Drawing, Figure, Run, bases_of, kind_of
+from outcrop.report.findings import Finding, read_findings
 from outcrop.report.render import embedded_document, render
 from outcrop.report.runs import assumptions, command, provenance_rows, read_runs
 from outcrop.report.samples import Samples, core_picture, read_samples
@@ -112,10 +113,19 @@ def write_report(results: "xr.DataTree", data: "xr.DataTree", path: "str | os.Pa
         "newest": newest,
         "older": older,
         "samples": samples,
+        "found": _found([view.run for view in newest.values()]),
         "summary": _summary(list(newest.values()), samples),
     }
     _write(path, render(values, assets=assets.values))
     return path
+
+
+def _found(runs: Sequence[Run]) -> dict[str, list[Finding]]:
+    """Return what the newest runs found beside blocks, by model; dominant samples go before their stimuli."""
+    found: dict[str, list[Finding]] = {}
+    for finding in sorted((one for run in runs for one in read_findings(run)), key=lambda one: one.heading):
+        found.setdefault(finding.model, []).append(finding)
+    return found
 
 
 def _data_of(run: Run, data: "xr.DataTree") -> "xr.Dataset | None":

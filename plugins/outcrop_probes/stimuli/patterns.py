@@ -9,6 +9,8 @@ from outcrop_probes.stimuli.pictures import Pixels, amplitude_of, fitted, to_pic
 
 ORIENTATIONS = (0, 45, 90)
 CYCLES = (1, 2, 4, 8, 16)
+_ROUNDS = 100
+_LOOKED_AT = 64
 
 
 def gradients(material: StimulusMaterial) -> list[Stimulus]:
@@ -26,7 +28,8 @@ def gradients(material: StimulusMaterial) -> list[Stimulus]:
 def grating(shape: tuple[int, ...], cycles: float, orientation: float) -> Pixels:
     """Return a sinusoid of full contrast, so many cycles to the shorter side, its wave at an angle in degrees."""
     height, width = shape[:2]
-    y, x = np.indices((height, width)) / min(height, width)
+    # At the middles of pixels: at their corners, the finest wave that pixels can show would be zero in all of them.
+    y, x = (np.indices((height, width)) + 0.5) / min(height, width)
     angle = np.deg2rad(orientation)
     wave = np.sin(2 * np.pi * cycles * (x * np.cos(angle) + y * np.sin(angle)))
     return 127.5 + 127.5 * _grey(wave)
@@ -57,13 +60,13 @@ def grating_at(material: StimulusMaterial, level: float) -> list[Stimulus]:
 def noise_at(material: StimulusMaterial, level: float) -> list[Stimulus]:
     """Return noise of the mean colour of the data whose deviation rises with the level, up to twice that of the data.
 
-    Pixels and channels are independent; clipping to the range of a picture leaves less deviation than asked for.
+    Pixels and channels are independent.
     """
     rng = material.rng("noise")
     mean, deviation = channel_statistics(material)
     drawn = rng.standard_normal((2, *material.shape))
     return [
-        Stimulus(f"noise {number} at {level:g}", to_picture(mean + 2 * level * deviation * one), level=level)
+        Stimulus(f"noise {number} at {level:g}", to_picture(matched(one, mean, 2 * level * deviation)), level=level)
         for number, one in enumerate(drawn, start=1)
     ]
 
@@ -72,7 +75,7 @@ def noise(material: StimulusMaterial) -> list[Stimulus]:
     """Return noise with the mean and deviation of each channel, and noise with the spectrum of typical images too."""
     rng = material.rng("noise")
     mean, deviation = channel_statistics(material)
-    white = [mean + deviation * rng.standard_normal(material.shape) for _ in range(2)]
+    white = [matched(rng.standard_normal(material.shape), mean, deviation) for _ in range(2)]
     made = [Stimulus(f"noise {number}", to_picture(one)) for number, one in enumerate(white, start=1)]
     if material.typical:
         pictures = [fitted(picture, material.shape).astype(np.float64) for picture in material.typical]
@@ -82,6 +85,24 @@ def noise(material: StimulusMaterial) -> list[Stimulus]:
             for number in (1, 2)
         ]
     return made
+
+
+def matched(noise: Pixels, mean: Pixels, deviation: Pixels) -> Pixels:
+    """Return noise clipped to the range of a picture that has given means and deviations of each channel after that.
+
+    Clipping draws the mean to the middle and takes deviation, most where the data is nearly black or white; so scale
+    and offset are changed until what is left is what was asked for. More deviation than pixels that are all black or
+    white have at a mean cannot be had.
+    """
+    # Some thousand pixels tell scale and offset as well as all of a large picture.
+    looked_at = noise[:_LOOKED_AT, :_LOOKED_AT]
+    scale, offset = deviation, mean
+    for _ in range(_ROUNDS):
+        made = np.clip(offset + scale * looked_at, 0, 255)
+        left = made.std(axis=(0, 1), keepdims=True)
+        scale = scale * np.clip(deviation / np.where(left > 0, left, 1), 0.5, 2)
+        offset = offset + mean - made.mean(axis=(0, 1), keepdims=True)
+    return np.asarray(np.clip(offset + scale * noise, 0, 255))
 
 
 def channel_statistics(material: StimulusMaterial) -> tuple[Pixels, Pixels]:

@@ -36,10 +36,14 @@ def random(material: StimulusMaterial) -> list[Stimulus]:
 
 
 def of_dominant(material: StimulusMaterial) -> list[Stimulus]:
-    """Return single tokens of the most dominant sequence, each throughout: its first, its last, its commonest."""
-    if not material.dominant:
+    """Return single tokens of the most dominant sequence, each throughout: its first, its last, its commonest.
+
+    What is no token of the data, as padding is none, is passed over.
+    """
+    sequence = material.dominant[0] if material.dominant else np.empty(0, dtype=np.int64)
+    sequence = sequence[np.isin(sequence, material.vocabulary)]
+    if not len(sequence):
         return []
-    sequence = material.dominant[0]
     values, counts = np.unique(sequence, return_counts=True)
     chosen = {"first": sequence[0], "last": sequence[-1], "commonest": values[counts.argmax()]}
     return [

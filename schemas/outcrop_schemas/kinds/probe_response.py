@@ -58,7 +58,7 @@ PROBE_RESPONSE = Kind(
     name="probe_response",
     version="1.0",
     summary="How every layer responds to synthetic stimuli, beside the real samples.",
-    dims={"layer": 1, "stimulus": 1, "y": 1, "x": 1, "channel": 1},
+    dims={"layer": 1, "stimulus": 1, "subject": 0, "y": 1, "x": 1, "channel": 1},
     coords=(
         *layer_coordinates(),
         Variable("stimulus", _STIMULUS, "str", "stimulus"),
@@ -69,6 +69,7 @@ PROBE_RESPONSE = Kind(
         _colour("green", _STIMULUS, "green of the colour that the stimulus stands for"),
         _colour("blue", _STIMULUS, "blue of the colour that the stimulus stands for"),
         _colour("level", _STIMULUS, "level in a family of one parameter"),
+        Variable("subject", ("subject",), "str", "model that is judged", required=False),
     ),
     variables=(
         _response("norm", "length of the features", None, 0),
@@ -88,6 +89,20 @@ PROBE_RESPONSE = Kind(
         ),
         _colour(
             "peak_blue", _LAYER, "blue of the solid image that lies farthest on the first component", required=False
+        ),
+        Variable(
+            "carries",
+            ("subject", "stimulus"),
+            "bool",
+            "whether it has the statistic that the dominant samples of a model share",
+            required=False,
+        ),
+        Variable(
+            "lacks",
+            ("subject", "stimulus"),
+            "bool",
+            "whether it has no more of that than samples that are not dominant mostly have",
+            required=False,
         ),
         Variable("thumbnail", ("stimulus", "y", "x", "channel"), "int", "picture", None, 0, 255, required=False),
     ),

@@ -371,11 +371,14 @@ def build_probes(models: Sequence[str] = ("net",), *, steps: int = 3, block: boo
             "dominant_norm": ("layer", median * ratio[np.arange(len(depth)), itself]),
             "dominant_projection": ("layer", np.where(inside, 8.0 + depth, 1.0)),
             "degenerate": ("layer", np.zeros(len(depth), dtype=bool)),
+            "carries": (("subject", "stimulus"), np.tile(colours[:, 2] >= 0.6, (len(models), 1))),
+            "lacks": (("subject", "stimulus"), np.tile(colours[:, 2] <= 0.1, (len(models), 1))),
             "thumbnail": (("stimulus", "y", "x", "channel"), pictures),
         },
         {
             **{name: ("layer", np.array(values)) for name, values in layer.items()},
             "stimulus": np.array(names),
+            "subject": np.array(list(models)),
             "family": ("stimulus", np.array([entry[1] for entry in entries])),
             "made_for": ("stimulus", np.array([entry[2] for entry in entries])),
             "keeps_content": ("stimulus", np.array([entry[3] for entry in entries])),
@@ -395,18 +398,31 @@ def build_probes(models: Sequence[str] = ("net",), *, steps: int = 3, block: boo
 def _probe_verdict(model: str, favourite: tuple[float, ...], block: bool) -> dict[str, object]:
     told = " ".join(f"{part:.2f}" for part in favourite)
     colour = f"found colour: solid {told} ({model})"
+    subjects = {
+        "strongest": (colour, 2.5, 10.01),
+        "carrying": (f"solid: solid {told}", 2.5, 10.01),
+        "control": ("solid: solid 0.50 0.50 0.50", 0.9, 3.61),
+        "own": (f"own_colour: border of dominant image 1 ({model})", 1.2, 4.81),
+        "colour": (colour, 2.5, 10.01),
+        "statistic": ("border", 0.72, 2.89),
+    }
+    values: dict[str, object] = {}
+    for subject, (name, excitation, norm) in subjects.items():
+        values |= {subject: name, f"{subject}_excitation": excitation, f"{subject}_norm_ratio": norm}
+        values[f"{subject}_percentile"] = 100.0 if excitation > 1 else 90.0
     return {
+        **values,
         "block_model": model, "first_layer": "stage.2", "last_layer": "stage.4", "reference_layer": "stage.3",
         "is_block": block, "evidence": "block of 3 layers" if block else "no block; 3 similar layers, contrast 0.10",
         "verdict": "excited" if block else "no block", "text": "as in the table", "excited": True,
-        "dominant_sample": 7, "dominant_norm_ratio": 4.01,
-        "strongest": colour, "strongest_excitation": 2.5, "strongest_norm_ratio": 10.01,
-        "own": f"own_colour: border of dominant image 1 ({model})", "own_excitation": 1.2, "own_norm_ratio": 4.81,
-        "own_red": 0.1, "own_green": 0.0, "own_blue": 0.8,
-        "colour": colour, "colour_excitation": 2.5, "colour_norm_ratio": 10.01,
+        "shared": "mean blue of 0.6 or more", "shared_auroc": 0.98, "shared_p_value": 0.001,
+        "carrying_count": 9, "control_count": 18, "compared_count": 9, "reaching_count": 2, "control_reaching_count": 0,
+        "carrying_reach": 2.5,
+        "carrying_median": 0.4, "carrying_expected": 2.5, "control_expected": 0.85, "real_expected": 0.7,
+        "carrying_layer_share": 1.0, "colour_at_edge": True, "statistic_at_edge": False,
+        "dominant_sample": 7, "dominant_norm_ratio": 4.01, "own_red": 0.1, "own_green": 0.0, "own_blue": 0.8,
         **{f"colour_{name}": part for name, part in zip(("red", "green", "blue"), favourite, strict=True)},
-        "statistic": "border", "statistic_excitation": 0.72, "statistic_norm_ratio": 2.89, "statistic_level": 0.9,
-        "colour_distance": 0.2, "evaluations": 464,
+        "statistic_level": 0.9, "colour_distance": 0.2, "evaluations": 464,
     }  # fmt: skip
 
 

@@ -113,8 +113,80 @@ def test_a_favourite_colour_is_found_and_excites_the_block_more_than_any_image(f
     assert found["colour_excitation"] >= max(1, found["own_excitation"])
     assert found["colour_distance"] < 0.1
     assert found["colour_norm_ratio"] > 3
-    assert "synthetic samples reach at least as far as the most dominant sample, number" in found["text"]
+    assert "AUROC of 0.99, reach at least as far as the most dominant sample, number" in found["text"]
     assert 200 < found["evaluations"] < 2000
+
+
+def test_stimuli_with_what_is_shared_are_compared_with_as_many_without_it_and_with_real_samples(fond):
+    found, response = verdict_of(fond), fond["response"]
+    assert found["shared_auroc"] > 0.99
+    assert found["shared_p_value"] <= 0.002
+    row = response["name"].values.tolist().index(found["reference_layer"])
+    far = (response["projection"] / response["dominant_projection"]).values[row]
+    counting = ~response["keeps_content"].values & (response["family"].values != "found")
+    carries, lacks = (response[name].sel(subject="fond").values for name in ("carries", "lacks"))
+    assert not (carries & lacks).any()
+    assert (found["carrying_count"], found["control_count"]) == (
+        (counting & carries).sum(),
+        (counting & lacks).sum(),
+    )
+    assert found["compared_count"] == min(found["carrying_count"], found["control_count"])
+    assert found["carrying_excitation"] == pytest.approx(far[counting & carries].max())
+    assert found["control_excitation"] == pytest.approx(far[counting & lacks].max())
+    assert found["reaching_count"] == (far[counting & carries] >= 1).sum() > 0
+    assert found["control_expected"] <= found["control_excitation"] < 0.5
+    assert found["real_expected"] <= 1 < found["carrying_expected"] * 1.01
+    assert found["carrying_percentile"] == 100
+    assert found["carrying_layer_share"] == 1
+    assert not found["colour_at_edge"]
+
+
+def test_what_a_search_chose_by_its_response_takes_no_part_in_the_comparison(fond):
+    found = verdict_of(fond)
+    assert found["strongest"].startswith("found colour")
+    assert found["strongest_excitation"] > found["carrying_excitation"]
+    assert not found["carrying"].startswith("found")
+
+
+def test_a_block_that_any_solid_image_excites_is_not_said_to_be_excited_by_what_is_shared():
+    # It likes its colour a little and what has no contrast much more, which no real image is without.
+    def even(pixels):
+        near = near_favourite(pixels)
+        return np.maximum(0.3 * near, np.exp(-pixels.std(axis=(2, 3)).mean(axis=1) / 0.01) * (1 - 0.2 * near))
+
+    found = verdict_of(run([colour_model(liking=even)], ImageArray(pictures()[0]), families="solid", search=False))
+    assert found["is_block"]
+    assert found["shared_auroc"] > 0.99
+    assert min(found["carrying_reach"], found["control_expected"]) > 1
+    assert found["verdict"] == "unspecific"
+    assert not found["excited"]
+
+
+def test_without_a_statistic_that_tells_dominant_samples_nothing_is_compared():
+    # A favourite pattern that no statistic knows: the sign of a checkerboard inside an even border.
+    board = np.indices((SIDE, SIDE)).sum(axis=0) % 2 - 0.5
+    board[[0, -1]] = board[:, [0, -1]] = 0
+
+    def pattern(pixels):
+        return np.maximum(0, 8 * (pixels.mean(axis=1) * board).mean(axis=(1, 2)))
+
+    rng = np.random.default_rng(5)
+    sign = np.where(np.arange(SAMPLES) % 2, 1.0, -1.0)[:, None, None]
+    pixels = 0.5 + 0.1 * rng.standard_normal((SAMPLES, SIDE, SIDE, 3)) + (0.2 * sign * board)[..., None]
+    data = ImageArray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8))
+    found = verdict_of(run([colour_model(liking=pattern)], data, families="solid", steps=2, search=False))
+    assert (found["shared"], found["carrying"], found["control"]) == ("", "", "")
+    assert found["compared_count"] == 0
+    assert np.isnan(found["carrying_expected"])
+    assert found["verdict"] == ("not comparable" if found["is_block"] else "no block")
+    assert "no statistic tells dominant samples from the rest" in found["text"]
+
+
+def test_without_stimuli_that_lack_what_is_shared_nothing_is_compared():
+    found = verdict_of(run([colour_model()], ImageArray(pictures()[0]), families="own_colour", search=False))
+    assert (found["carrying_count"] > 0, found["control_count"]) == (True, 0)
+    assert found["verdict"] == "not comparable"
+    assert "no stimulus without it was shown" in found["text"]
 
 
 def test_the_papers_recipe_a_colour_of_the_dominant_image_excites_it_too(fond):
@@ -163,6 +235,8 @@ def test_a_network_without_a_block_says_so_with_evidence():
     assert not found["is_block"]
     assert found["verdict"] == "no block"
     assert found["text"].startswith("no block; on the first principal component of layer")
+    assert found["colour_at_edge"]
+    assert ", at the edge of what can be shown." in found["text"]
     assert "holds" in found["evidence"]
 
 
@@ -213,6 +287,23 @@ def test_without_a_search_nothing_is_found_by_one():
     assert result["response"].sizes["stimulus"] == 27 + 15
 
 
+def test_a_network_of_grey_pictures_is_shown_grey_ones():
+    def bright(pixels):
+        return np.exp(-np.square(pixels.mean(axis=(1, 2, 3)) - 0.8) / 0.005)
+
+    rng = np.random.default_rng(6)
+    levels = np.where(np.arange(SAMPLES) % 17 == 0, 0.78, rng.uniform(0.05, 0.5, SAMPLES))[:, None, None]
+    grey = np.clip(levels + 0.03 * rng.standard_normal((SAMPLES, SIDE, SIDE)), 0, 1).astype(np.float32)
+    model = Fond(bright, InputSpec("image", (1, SIDE, SIDE), "float32"), image=False)
+    result = run([model], ArrayData(grey[:, None]), families="solid,own_colour,brightness")
+    found = verdict_of(result)
+    colours = np.stack([result["response"][name].values for name in ("red", "green", "blue")])
+    assert np.nanmax(np.ptp(colours, axis=0)) == 0
+    assert found["colour_red"] == found["colour_blue"] == pytest.approx(0.8, abs=0.03)
+    assert not found["colour_at_edge"]
+    assert found["carrying_excitation"] > 0.9
+
+
 def test_a_network_of_tokens_is_shown_tokens():
     rng = np.random.default_rng(1)
     tokens = rng.integers(0, 20, (SAMPLES, 6))
@@ -230,6 +321,8 @@ def test_a_network_of_tokens_is_shown_tokens():
     assert found["verdict"] == "excited"
     assert found["strongest"] == "constant_token: token 13 throughout"
     assert found["own_excitation"] == pytest.approx(found["strongest_excitation"])
+    assert found["shared"].startswith("share of token 13 of")
+    assert found["carrying"] == "constant_token: token 13 throughout"
     assert "thumbnail" not in result["response"]
     assert np.isnan(result["response"]["red"]).all()
 
@@ -242,6 +335,9 @@ def test_arrays_are_shown_arrays():
     found = verdict_of(run([model], ArrayData(values)))
     assert found["strongest"] == "spike: feature 2 of dominant sample 1 (fond)"
     assert found["strongest_excitation"] == pytest.approx(1, abs=0.05)
+    assert found["shared"].startswith("feature 2 of")
+    assert found["carrying"] == found["strongest"]
+    assert found["control_excitation"] < 0.7
 
 
 def test_stored_activations_cannot_be_probed(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from outcrop.data import ArrayData, ImageArray
+from outcrop.data import ArrayData, ContentData, ImageArray
 from outcrop.errors import AnalysisError
 from outcrop.stimuli import Stimulus
 from outcrop_probes.material import Materials, typical_samples
@@ -144,4 +144,26 @@ def test_values_that_are_not_finite_have_no_part_in_the_mean():
 
 
 def test_typical_samples_lie_in_the_middle():
-    assert typical_samples(np.array([9.0, 0.15, np.nan, -8.0, 0.3, 0.2]), 3).tolist() == [5, 1, 4]
+    assert typical_samples(np.array([9.0, 0.15, np.nan, -8.0, 0.3, 0.2]), np.zeros(6, dtype=bool), 3).tolist() == [
+        5,
+        1,
+        4,
+    ]
+
+
+def test_pictures_of_one_channel_are_grey_and_come_back_as_they_were():
+    class Grey(ContentData):
+        name, source, sample_ids = "grey", "grey", ("0", "1")
+
+        def read(self, index):
+            return Image.fromarray(np.full((9, 9), 40 * (index + 1), dtype=np.uint8))
+
+        def digest(self, index):
+            return bytes([index])
+
+    form = find_form(Grey())
+    assert form.grey
+    back = form.encode(form.decode(Grey().read(1)))
+    assert (back.mode, np.asarray(back).max()) == ("L", 80)
+    assert find_form(ArrayData(np.random.default_rng(0).random((4, 1, 9, 9)).astype(np.float32))).grey
+    assert not find_form(ArrayData(np.random.default_rng(0).random((4, 3, 9, 9)).astype(np.float32))).grey

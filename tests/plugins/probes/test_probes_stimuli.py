@@ -1,15 +1,19 @@
 """What every family makes has the property that it is named after."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from outcrop.plugins import plugin_registry
 from outcrop.stimuli import StimulusMaterial
+from outcrop_probes.samples import SampleForm
 from outcrop_probes.shown import make_stimuli
 from outcrop_probes.stimuli import FAMILIES
 from outcrop_probes.stimuli.changes import BASES
 from outcrop_probes.stimuli.pictures import LUMA, amplitude_of, colour_of, fitted, outer
 
+FORM = SampleForm("image", (24, 32, 3), np.asarray, np.asarray)
 BY_NAME = {family.name: family for family in FAMILIES}
 SIZE = (24, 32, 3)
 
@@ -46,10 +50,10 @@ def test_they_are_offered_by_the_plugin():
 
 
 def test_all_families_of_images_make_pictures_with_unique_names_the_same_every_time():
-    shown = make_stimuli(FAMILIES, {"a": image_material(), "b": image_material(seed=1)}, "image")
+    shown = make_stimuli(FAMILIES, {"a": image_material(), "b": image_material(seed=1)}, FORM)
     names = [one.name for one in shown]
     assert len(set(names)) == len(names) > 200
-    again = make_stimuli(FAMILIES, {"a": image_material(), "b": image_material(seed=1)}, "image")
+    again = make_stimuli(FAMILIES, {"a": image_material(), "b": image_material(seed=1)}, FORM)
     for one, other in zip(shown, again, strict=True):
         np.testing.assert_array_equal(one.stimulus.sample, other.stimulus.sample)
     assert {one.family for one in shown} == {family.name for family in FAMILIES if family.takes == "image"}
@@ -57,9 +61,23 @@ def test_all_families_of_images_make_pictures_with_unique_names_the_same_every_t
     assert {one.made_for for one in shown if one.family == "own_colour"} == {"a", "b"}
 
 
+def test_for_grey_pictures_all_stimuli_are_grey_and_none_is_shown_twice():
+    real = [np.repeat(one[:, :, :1], 3, axis=2) for one in pictures(7, 0)]
+    mean, deviation = np.mean(real, axis=0), np.std(real, axis=0)
+    material = StimulusMaterial("image", SIZE, tuple(real[:2]), tuple(real[2:]), mean, deviation, steps=4)
+    shown = make_stimuli(FAMILIES, {"a": material}, replace(FORM, grey=True))
+    for one in shown:
+        assert np.ptp(one.stimulus.sample, axis=2).max() == 0
+        assert one.stimulus.colour is None or len(set(one.stimulus.colour)) == 1
+    assert [one.stimulus.colour for one in shown if one.family == "solid"] == [(v, v, v) for v in np.linspace(0, 1, 4)]
+    # Without colour, all levels of saturation are the same, and channels in another order.
+    assert sum(one.family == "saturation" for one in shown) == BASES
+    assert sum(one.family == "colour_swap" for one in shown) == 2 * 2
+
+
 def test_pictures_too_small_for_a_family_are_left_out_by_it():
     tiny = StimulusMaterial("image", (2, 2, 3), (np.zeros((2, 2, 3), np.uint8),), (), *np.zeros((2, 2, 2, 3)))
-    shown = make_stimuli(FAMILIES, {"a": tiny}, "image")
+    shown = make_stimuli(FAMILIES, {"a": tiny}, FORM)
     assert {"solid", "own_colour", "gradient"} <= {one.family for one in shown}
     assert "patch_shuffled" not in {one.family for one in shown}
 
@@ -90,12 +108,24 @@ def test_the_mean_image_is_the_mean():
 
 def test_gratings_have_one_frequency():
     for name, one in made("grating").items():
-        if "at 0" in name and "16" not in name:
+        if "at 0" in name:
             cycles = int(name.split()[2])
             spectrum = np.abs(np.fft.rfft(one.sample[0, :, 0] - 127.5))
             # So many cycles to the shorter side, 24 of 32 columns.
             assert abs(spectrum.argmax() - cycles * 32 / 24) <= 0.5
     assert "grating of 16 cycles at 0" not in made("grating")
+
+
+def test_the_finest_grating_that_pixels_can_show_is_no_plain_grey():
+    square = StimulusMaterial("image", (32, 32, 3), (), (), *np.zeros((2, 32, 32, 3)))
+    for angle in (0, 90):
+        finest = made("grating", square)[f"grating of 16 cycles at {angle}"].sample
+        assert (finest.min(), finest.max()) == (0, 255)
+    for one in at("grating", 1.0, square):
+        assert one.std() > 80
+
+
+def test_gratings_of_a_level_have_contrast():
     assert np.ptp(at("grating", 0.5)[0]) > 200
 
 
@@ -111,6 +141,25 @@ def test_noise_has_the_mean_and_deviation_of_the_data():
     white = np.stack([one.sample for name, one in made("noise").items() if "spectrum" not in name]).reshape(-1, 3)
     np.testing.assert_allclose(white.mean(axis=0), material.mean.reshape(-1, 3).mean(axis=0), atol=4)
     np.testing.assert_allclose(white.std(axis=0), real.std(axis=0), rtol=0.35)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(33, 78), (240, 40), (10, 12)])
+def test_noise_of_dark_and_bright_data_has_its_mean_and_deviation_after_clipping(mean, deviation):
+    flat = np.full((32, 32, 3), float(mean))
+    material = StimulusMaterial("image", flat.shape, (), (), flat, np.full_like(flat, deviation))
+    for one in made("noise", material).values():
+        assert one.sample.mean() == pytest.approx(mean, abs=1.5)
+        assert one.sample.std() == pytest.approx(deviation, rel=0.05)
+    for sample in at("noise", 0.25, material):
+        assert sample.std() == pytest.approx(deviation / 2, rel=0.05)
+        assert sample.mean() == pytest.approx(mean, abs=1.5)
+
+
+def test_noise_of_data_without_deviation_is_plain():
+    flat = np.full((8, 8, 3), 77.0)
+    material = StimulusMaterial("image", flat.shape, (), (), flat, np.zeros_like(flat))
+    for one in made("noise", material).values():
+        assert np.unique(one.sample).tolist() == [77]
 
 
 def test_noise_of_a_natural_spectrum_has_that_of_typical_images():
@@ -275,6 +324,13 @@ def test_sequences_of_tokens():
     assert [one.sample[0] for one in own.values()] == [3, 3, 3]
     shuffled = made("shuffled_tokens", material)["shuffled dominant sequence 2"].sample
     assert sorted(shuffled.tolist()) == [4, 4, 4, 4, 7, 9]
+
+
+def test_padding_is_no_token_of_a_dominant_sequence():
+    padded = np.array([9, 4, 4, 0, 0, 0])
+    material = StimulusMaterial("tokens", (6,), (padded,), (), np.zeros(6), np.zeros(6), vocabulary=(4, 9))
+    own = {name.split()[0]: one.sample[0] for name, one in made("own_token", material).items()}
+    assert own == {"first": 9, "last": 4, "commonest": 4}
 
 
 def test_a_vocabulary_of_one_token_has_no_pairs_and_no_dominant_sequence_no_tokens():

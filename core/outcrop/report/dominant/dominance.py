@@ -121,6 +121,8 @@ def _sentence(dataset: "xr.Dataset", row: int, members: NDArray[np.bool_]) -> st
     if np.isfinite(gain):
         evidence = f" two modes gain a BIC of {gain:,.0f} over one"
         evidence += f" and lie {apart:.1f} spreads apart (Ashman's D)" if np.isfinite(apart) else ""
+        if np.isfinite(chance := float(one.get("rise_p_value", np.nan))):
+            evidence += f"; sizes that only fall beyond one mode look so with a probability of {chance:.2g}"
     if rule == "mixture":
         how = f"by the two modes of |projection|:{evidence}" if evidence else "by the two modes of |projection|"
     elif rule == "top fraction":

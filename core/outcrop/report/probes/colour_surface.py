@@ -43,12 +43,15 @@ class Surface:
 
 
 def read_surface(probed: Probed) -> Surface | None:
-    """Return the responses of a model's reference layer to solid images; None where it was shown none in a grid."""
+    """Return the responses of a model's reference layer to solid images; None where it was shown no grid of them."""
     chosen = np.flatnonzero((probed.families == SOLID) & np.isfinite(probed.colours).all(axis=1))
     if not len(chosen) or not np.isfinite(probed.strength[chosen]).any():
         return None
     colours, strength = probed.colours[chosen], probed.strength[chosen]
     red, green, blue = (np.unique(column) for column in colours.T)
+    if 1 in (len(red), len(green), len(blue)) or len(chosen) < max(len(red), len(green), len(blue)) ** 2:
+        # A line through the cube, as of grey pictures: most of any square would be empty.
+        return None
     values = np.full((len(red), len(green), len(blue)), np.nan)
     places = [np.searchsorted(level, column) for level, column in zip((red, green, blue), colours.T, strict=True)]
     values[tuple(places)] = strength

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.report.figure import Cell, Drawing, Figure, Run
+from outcrop.report.figure import Cell, Drawing, Figure, Run, Sign
 from outcrop.report.probes.colour_surface import draw_surface
 from outcrop.report.probes.probe_layers import draw_layers
 from outcrop.report.probes.probed import Probed, hexadecimal, read_probed, table_of, times, two_lines
@@ -28,6 +28,8 @@ _DOTS = 300
 
 
 _CROWDED = 60
+_FAINT = 0.45
+"""Opacity of stimuli that have not what dominant samples share, on light pages and on dark ones."""
 
 
 def draw_probe_response(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
@@ -70,7 +72,19 @@ def _families(probed: Probed, named: str) -> Drawing:
     thinned = [family for family, count in counts.items() if count > _DOTS]
     if thinned:
         caption += f" Of {', '.join(_short(family) for family in thinned)}, {_DOTS} at even ranks are drawn."
-    return Drawing(f"{named}Stimuli by family", caption, (_dots(probed, list(counts), excited=excited),))
+    plot = _dots(probed, list(counts), excited=excited)
+    return Drawing(f"{named}Stimuli by family", caption, (plot,), key=_key(probed, excited=excited))
+
+
+def _key(probed: Probed, *, excited: bool) -> tuple[Sign, ...]:
+    signs = [Sign("most dominant sample" if excited else "median of real samples", DOMINANT)]
+    if probed.carries is not None:
+        shared = str(probed.verdict.get("shared", "")) or "what dominant samples share"
+        signs += [
+            Sign(f"has {shared}, as dominant samples have", INK, "ring"),
+            Sign("the others", f"{INK}{round(255 * _FAINT):02x}", "ring"),
+        ]
+    return tuple(signs)
 
 
 def _ordered(probed: Probed) -> list[str]:
@@ -99,6 +113,7 @@ def _dots(probed: Probed, families: Sequence[str], *, excited: bool) -> Any:
         tags=[{"role": "lines", "title": title}],
     )  # fmt: skip
     known = np.asarray(np.isfinite(probed.colours[chosen]).all(axis=1))
+    has = np.ones(len(chosen), dtype=bool) if probed.carries is None else probed.carries[chosen]
     source = ColumnDataSource(
         {
             "x": values,
@@ -108,6 +123,7 @@ def _dots(probed: Probed, families: Sequence[str], *, excited: bool) -> Any:
                 hexadecimal(probed.colours[stimulus]) if one else None
                 for stimulus, one in zip(chosen, known, strict=True)
             ],
+            "alpha": np.where(has, 1.0, _FAINT),
             "name": [label(probed.title(stimulus)) for stimulus in chosen],
             "family": [label(probed.kind(stimulus)) for stimulus in chosen],
             "norm": probed.here("norm_ratio")[chosen],
@@ -116,7 +132,17 @@ def _dots(probed: Probed, families: Sequence[str], *, excited: bool) -> Any:
     )
     for place, colour, width in ((1.0, DOMINANT, 2.5), (0.0, INK, 1.0)):
         plot.add_layout(Span(location=place, dimension="height", line_color=colour, line_width=width))
-    dots = plot.scatter("x", "y", source=source, size=8, fill_color="colour", line_color=INK, line_width=0.9)
+    dots = plot.scatter(
+        "x",
+        "y",
+        source=source,
+        size=8,
+        fill_color="colour",
+        fill_alpha="alpha",
+        line_color=INK,
+        line_alpha="alpha",
+        line_width=0.9,
+    )
     named = {
         middle: _short(family) + _star(probed, family)
         for middle, family in zip(middles.tolist(), families, strict=True)

@@ -6,14 +6,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.report.figure import Cell, Drawing, Figure, Picture, Run
-from outcrop.report.probes.probed import FOUND, Probed, read_probed, swatch, table_of, times, two_lines, verdict_rows
+from outcrop.report.figure import Cell, Drawing, Figure, Picture, Run, Table
+from outcrop.report.probes.answers import (
+    comparison_sentences,
+    found_sentence,
+    level_of,
+    search_sentence,
+    short_name,
+    title_of,
+)
+from outcrop.report.probes.probed import FOUND, Probed, read_probed, swatch, table_of, two_lines, verdict_rows
 from outcrop.report.samples import data_uri
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_COLUMNS = ("", "sample", "distance\ndominant = 1", "norm\nmedian = 1", "norm\ndominant = 1")
+_COLUMNS = (
+    "", "sample", "distance\ndominant = 1", "percentile\nof distance", "norm\nmedian = 1", "norm\ndominant = 1",
+)  # fmt: skip
+
+
+_SUBJECTS = {
+    "carrying": "strongest stimulus with what dominant samples share",
+    "control": "strongest stimulus without it",
+    "own": "one value of a dominant sample, alone",
+    "colour": "solid colour that a search found",
+    "statistic": "family of one parameter, searched",
+}
 
 
 def draw_probe_verdict(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
@@ -21,83 +40,75 @@ def draw_probe_verdict(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
     rows = verdict_rows(dataset)
     response = run.of_kind("probe_response")
     probed = {one.model: one for one in read_probed(response, run)} if response is not None else {}
-    return [
-        Drawing(
-            f"{model}: {_answer(row)}" if len(rows) > 1 else _answer(row).capitalize(),
-            _sentences(row),
-            table=table_of(_COLUMNS, _table(row, probed.get(model), run)),
-        )
-        for model, row in rows.items()
-    ]
-
-
-def _answer(row: Mapping[str, Any]) -> str:
-    return {"excited": "yes, they do", "not excited": "no, they do not"}.get(str(row["verdict"]), "no block to excite")
+    drawings = []
+    for model, row in rows.items():
+        several = len(rows) > 1
+        title = f"{model}: {title_of(row)}" if several else title_of(row).capitalize()
+        table = table_of(_COLUMNS, _table(row, probed.get(model), run))
+        drawings.append(Drawing(title, _sentences(row), table=table))
+        if int(row["compared_count"]):
+            drawings.append(_comparison(row, f"{model}: " if several else "", dataset.attrs.get("sample_count")))
+    return drawings
 
 
 def _sentences(row: Mapping[str, Any]) -> str:
     """Return whether synthetic samples with a shared statistic excite the block, with numbers."""
-    block, layer = f"{row['first_layer']} to {row['last_layer']}", str(row["reference_layer"])
-    dominant = f"The most dominant sample has {times(float(row['dominant_norm_ratio']))} the median norm"
-    said = []
+    said = [found_sentence(row), search_sentence(row)]
     if str(row["verdict"]) == "no block":
         evidence = str(row["evidence"]).strip().rstrip(".").removeprefix("no block; ")
-        said.append(f"No block was found: {evidence}.")
-        answer = "synthetic samples reach as far as" if row["excited"] else "no synthetic sample reaches as far as"
-        said.append(f"On the first principal component of {layer}, {answer} the most dominant real sample.")
-    else:
-        answer = "Synthetic samples excite" if row["excited"] else "No synthetic sample excites"
-        said.append(
-            f"{answer} the block {block} at least as much as its most dominant real sample does, on the first "
-            f"principal component of {layer}."
-        )
-    if lies := _lies(row, "strongest"):
-        said.append(f"{dominant}; the strongest synthetic one, {_short_name(row, 'strongest')}, {lies}.")
-    else:
-        said.append(f"{dominant}; no stimulus has a known response.")
-    if lies := _lies(row, "colour"):
-        near = float(row["colour_distance"])
-        nearest = f"; the nearest colour of a dominant image differs by {near:.2f} of 1 in a channel"
-        said.append(f"The solid colour that a search found {lies}{nearest if near == near else ''}.")
-    if lies := _lies(row, "statistic"):
-        said.append(f"The best statistic, {_which(row, 'statistic')}, {lies}.")
-    if int(row["evaluations"]):
-        said.append(f"Searches tried {int(row['evaluations']):,} points.")
-    return " ".join(said)
+        said.insert(0, f"No block was found, so this is said of one layer ({evidence}).")
+    return " ".join(filter(None, said))
 
 
-def _lies(row: Mapping[str, Any], subject: str) -> str:
-    """Return how far out a subject lies, as a verb with its object; an empty text where there is none."""
-    if not str(row[subject]):
-        return ""
-    far, norm = float(row[f"{subject}_excitation"]), float(row[f"{subject}_norm_ratio"])
-    side = " to the other side" if far < 0 else ""
-    return f"lies {times(abs(far))} as far out{side}, with {times(norm)} the median norm"
+def _comparison(row: Mapping[str, Any], named: str, sample_count: Any) -> Drawing:
+    """Return stimuli that have what is shared beside those without it and the real samples, as groups."""
+    count = int(row["compared_count"])
+    columns = ("", "how many", "the farthest", f"expected farthest\nof {count:,}", "as far as the\nmost dominant")
+    nothing = float("nan")
+    rows: tuple[tuple[Cell, ...], ...] = (
+        (
+            f"stimuli with a {row['shared']}", int(row["carrying_count"]), float(row["carrying_excitation"]),
+            float(row["carrying_expected"]), int(row["reaching_count"]),
+        ),
+        (
+            "stimuli without it", int(row["control_count"]), float(row["control_excitation"]),
+            float(row["control_expected"]), int(row["control_reaching_count"]),
+        ),
+        ("real samples", nothing if sample_count is None else int(sample_count), 1.0, float(row["real_expected"]), 1),
+    )  # fmt: skip
+    caption = " ".join(filter(None, comparison_sentences(row)))
+    title = f"{named}equally many compared"
+    return Drawing(title if named else title.capitalize(), caption, table=Table(columns, rows))
 
 
 def _table(row: Mapping[str, Any], probed: Probed | None, run: Run) -> tuple[tuple[Cell, ...], ...]:
     dominant = float(row["dominant_norm_ratio"])
 
-    def line(picture: Cell, what: str, which: str, far: float, norm: float) -> tuple[Cell, ...]:
-        return picture, two_lines(what, which), far, norm, norm / dominant if dominant else np.nan
+    def line(picture: Cell, what: str, which: str, far: float, percentile: float, norm: float) -> tuple[Cell, ...]:
+        return picture, two_lines(what, which), far, percentile, norm, norm / dominant if dominant else np.nan
 
     picture, which = _dominant(int(row["dominant_sample"]), run)
     if not picture and probed is not None and probed.dominant is not None:
         picture = probed.picture(probed.dominant)
-    rows = [line(picture, "most dominant sample", which, 1.0 if dominant == dominant else np.nan, dominant)]
-    labels = {
-        "strongest": "strongest synthetic sample",
-        "own": "one value of a dominant sample",
-        "colour": "strongest solid colour",
-        "statistic": "best statistic",
-    }
-    for subject, what in labels.items():
+    rows = [line(picture, "most dominant sample", which, 1.0 if dominant == dominant else np.nan, np.nan, dominant)]
+    for subject, what in _SUBJECTS.items():
         far, norm = float(row[f"{subject}_excitation"]), float(row[f"{subject}_norm_ratio"])
+        percentile = float(row[f"{subject}_percentile"])
         if str(row[subject]):
-            rows.append(line(_picture(row, subject, probed), what, _which(row, subject), far, norm))
+            rows.append(line(_picture(row, subject, probed), what, _which(row, subject), far, percentile, norm))
         elif subject == "colour" and probed is not None and (best := _strongest_colour(probed)) is not None:
             far, norm = float(probed.excitation[best]), float(probed.here("norm_ratio")[best])
-            rows.append(line(probed.picture(best), f"{what}, without search", probed.title(best), far, norm))
+            percentile = float(probed.here("projection_percentile")[best])
+            rows.append(
+                line(
+                    probed.picture(best),
+                    "strongest solid colour, without search",
+                    probed.title(best),
+                    far,
+                    percentile,
+                    norm,
+                )
+            )
     return tuple(rows)
 
 
@@ -123,7 +134,7 @@ def _picture(row: Mapping[str, Any], subject: str, probed: Probed | None) -> Cel
             return probed.picture(stimulus)
     if f"{subject}_red" in row:
         colour = np.array([float(row[f"{subject}_{channel}"]) for channel in ("red", "green", "blue")])
-        return swatch(colour, _short_name(row, subject))
+        return swatch(colour, short_name(row, subject))
     return ""
 
 
@@ -135,23 +146,13 @@ def _strongest_colour(probed: Probed) -> int | None:
 
 def _which(row: Mapping[str, Any], subject: str) -> str:
     if subject == "statistic":
-        level = float(row["statistic_level"])
-        return _readable(row[subject]) + (f", level {level:.2f}" if level == level else "")
-    return _short_name(row, subject)
-
-
-def _short_name(row: Mapping[str, Any], subject: str) -> str:
-    """Return the name of a stimulus without its family and its model."""
-    family, found, rest = str(row[subject]).partition(": ")
-    return (rest if found else family).removesuffix(f" ({row['block_model']})")
-
-
-def _readable(name: object) -> str:
-    return str(name).replace("_", " ")
+        return level_of(row)
+    edge = ", at the edge of the RGB cube" if subject == "colour" and row["colour_at_edge"] else ""
+    return short_name(row, subject) + edge
 
 
 PROBE_VERDICT = Figure(
     kind="probe_verdict",
-    title="Do synthetic samples excite the block as its most dominant sample does?",
+    title="Do synthetic samples excite the block as much as its most dominant sample does?",
     draw=draw_probe_verdict,
 )

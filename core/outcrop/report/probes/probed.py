@@ -93,6 +93,15 @@ class Probed:
         """Return which stimuli (stimulus,) still show a dominant sample, so that they prove nothing."""
         return np.asarray(self.response["keeps_content"].values[self.columns].astype(bool))
 
+    @cached_property
+    def carries(self) -> NDArray[np.bool_] | None:
+        """Return which stimuli (stimulus,) have what the model's dominant samples share; None where nothing is."""
+        subjects = [str(name) for name in self.response["subject"].values] if "carries" in self.response else []
+        if self.model not in subjects:
+            return None
+        flags = self.response["carries"].values[subjects.index(self.model)].astype(bool)[self.columns]
+        return np.asarray(flags) if flags.any() else None
+
     def title(self, stimulus: int) -> str:
         """Return what a stimulus is called beside its family: without that and without the name of the model."""
         name = str(self.response["stimulus"].values[self.columns[stimulus]])

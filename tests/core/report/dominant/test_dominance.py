@@ -65,6 +65,16 @@ def test_the_caption_says_how_they_were_told(make_dominant, rule, said):
     assert said in draw(leaves)[0].caption
 
 
+def test_the_caption_says_why_a_gain_alone_makes_no_second_mode(make_dominant):
+    leaves = make_dominant()
+    leaves["dominance"]["rule"] = ("layer", ["top fraction"] * 6)
+    leaves["dominance"]["rise_p_value"] = ("layer", [0.75] * 6)
+    assert (
+        "spreads apart (Ashman's D); sizes that only fall beyond one mode look so with a probability of 0.75."
+        in draw(leaves)[0].caption
+    )
+
+
 def test_with_pictures_they_are_in_the_page_once(make_dominant, data):
     study = data["patches-5ee1"].to_dataset()
     drawings = draw(make_dominant(("first", "second")), study)

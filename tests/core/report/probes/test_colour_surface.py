@@ -115,3 +115,12 @@ def test_without_solid_images_nothing_is_drawn(make_probes):
     for name in ("projection", "norm_ratio"):
         leaves["response"][name][:] = np.nan
     assert draw_surface(read(leaves)[0], "") == []
+
+
+def test_a_line_of_greys_is_no_surface(make_probes):
+    leaves = make_probes()
+    response = leaves["response"]
+    grey = (response["red"] == response["green"]) & (response["green"] == response["blue"])
+    leaves["response"] = response.isel(stimulus=np.flatnonzero(grey | (response["family"] != "solid")))
+    (probed,) = read_probed(leaves["response"], Run("probes", "r1", leaves))
+    assert draw_surface(probed, "") == []

@@ -134,7 +134,7 @@ def test_the_report_shows_verdict_and_responses(make_probes, make_results, make_
     text = write_report(results, make_data(), tmp_path / "r.html", title="t").read_text("utf-8")
     assert "could not be drawn" not in text
     verdict, response = text.index("Do synthetic samples excite"), text.index("What stimuli provoke")
-    assert verdict < text.index("Synthetic samples excite the block stage.2 to stage.4") < response
+    assert verdict < text.index("as dominant samples have, excite the block stage.2 to stage.4", verdict) < response
     assert '<td class="picture"><img class="framed" src="data:image/png;base64,' in text
     assert 'alt="solid 0.00 0.00 1.00" title="solid 0.00 0.00 1.00">' in text
 
@@ -149,3 +149,19 @@ def test_names_are_escaped(make_probes, make_results, make_data, tmp_path):
     text = write_report(results, make_data(), tmp_path / "r.html", title="t").read_text("utf-8")
     assert "</script><b>$$" not in text
     assert "&#34;&gt;&lt;/script&gt;&lt;b&gt;$$x$$" in text
+
+
+def test_stimuli_with_what_dominant_samples_share_stand_out(make_probes):
+    leaves = make_probes()
+    drawing = draw_probe_response(leaves["response"], Run("probes", "r1", leaves))[0]
+    assert [sign.text for sign in drawing.key] == [
+        "most dominant sample", "has mean blue of 0.6 or more, as dominant samples have", "the others",
+    ]  # fmt: skip
+    (dots,) = (one for one in drawing.plots[0].renderers if "alpha" in one.data_source.data)
+    names, alpha = dots.data_source.data["name"], np.array(dots.data_source.data["alpha"])
+    blue = np.array([name.startswith("solid") and name.endswith("1.00") for name in names])
+    assert (alpha[blue] == 1).all()
+    assert (alpha[~blue] < 1).all()
+    leaves["response"] = leaves["response"].drop_vars(["carries", "lacks"])
+    drawing = draw_probe_response(leaves["response"], Run("probes", "r1", leaves))[0]
+    assert len(drawing.key) == 1
