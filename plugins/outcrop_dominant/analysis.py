@@ -57,7 +57,7 @@ class DominantAnalysis(Analysis):
         from outcrop_dominant.datasets import dominance_dataset, overlap_dataset, references_dataset
         from outcrop_dominant.references import find_references
         from outcrop_dominant.removal import removal_leaves
-        from outcrop_dominant.sets import measure_dominance, select_members
+        from outcrop_dominant.sets import DominanceMeasurement, known_projections, select_members
 
         assert isinstance(parameters, DominantParameters)
         if context.sample_count < parameters.needed_samples:
@@ -68,9 +68,12 @@ class DominantAnalysis(Analysis):
             )
         blocks = context.result("blocks", "blocks")
         batch_size = min(parameters.batch_size, context.sample_count)
-        dominance = measure_dominance(context, top_fraction=parameters.top_fraction, batch_size=batch_size)
-        references = find_references(context.models, blocks, dominance.shares_by_layer(), layer=parameters.reference)
-        selected = select_members(references, dominance, pooled=parameters.pooled)
+        known = known_projections(context, top_fraction=parameters.top_fraction)
+        references = find_references(context.models, blocks, known.shares_by_layer(), layer=parameters.reference)
+        selected = select_members(references, known, pooled=parameters.pooled)
+        measurement = DominanceMeasurement(context, known)
+        removal = removal_leaves(context, references, parameters, beside=measurement)
+        dominance = measurement.finish(batch_size=batch_size)
         settings = {"sample_count": len(dominance.sample_index), "top_fraction": parameters.top_fraction}
         leaves = {
             "references": references_dataset(blocks, references, dominance, selected).assign_attrs(
@@ -78,7 +81,7 @@ class DominantAnalysis(Analysis):
             ),
             "dominance": dominance_dataset(context, dominance).assign_attrs(settings),
             "overlap": overlap_dataset(context, dominance, top_fraction=parameters.top_fraction).assign_attrs(settings),
-            **removal_leaves(context, references, parameters),
+            **removal,
         }
         members = selected.members_by_position(dominance.sample_index, context.sample_count)
         shared = association_dataset(context, references, members, parameters)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from outcrop import RestrictedAccumulator
+from outcrop import Accumulator, RestrictedAccumulator
 from outcrop.numerics import (
     ComponentsAccumulator,
     Directions,
@@ -79,7 +79,8 @@ class Scores:
     Attributes:
         half: The half, 0 or 1, that each sample is in.
         sizes: By model, |projection| on the first principal component of the other half at the reference layer (pooled:
-            minus the mean rank over the layers of the interval); models of which neither half has one are left out.
+            minus the mean rank over those layers of the interval that both halves have one of); models of which a half
+            has none are left out: its samples could be left out in any order.
         input_norms: Lengths of the inputs; None where they are not captured.
     """
 
@@ -89,7 +90,12 @@ class Scores:
 
 
 def cross_fitted_scores(
-    context: "Context", references: Sequence[Reference], *, pooled: bool, batch_size: int
+    context: "Context",
+    references: Sequence[Reference],
+    *,
+    pooled: bool,
+    batch_size: int,
+    beside: Sequence[Accumulator] = (),
 ) -> Scores:
     """Return what samples are ranked by, found from the other half of the data.
 
@@ -104,6 +110,7 @@ def cross_fitted_scores(
         references: Where each model is judged.
         pooled: Rank by the mean rank over the layers of the interval.
         batch_size: Samples of a group; at most half of the samples.
+        beside: Fed with all layers of all models in one of the passes.
     """
     half = halves_by_batch(context.order(), batch_size)
     names = {one.model: one.layers if pooled else (one.layer,) for one in references}
@@ -116,7 +123,7 @@ def cross_fitted_scores(
     context.stream(*components, batch_size=batch_size, layers=names)
     found = [one.finish().projections_by_layer(context.sample_count) for one in components]
     directions = [DirectionsAccumulator(projections) for projections in found]
-    context.stream(*directions, batch_size=batch_size, layers=names)
+    context.stream(*directions, *beside, batch_size=batch_size, layers=None if beside else names)
     inputs = _input_layer(context)
     projections = [ProjectionAccumulator(_with_norms(one.finish(), context, inputs)) for one in directions]
     visited = {model: list(chosen) for model, chosen in names.items()}
@@ -130,7 +137,7 @@ def cross_fitted_scores(
     }
     sizes = {}
     for model, layers in names.items():
-        known = [scores[model, name] for name in layers if np.isfinite(scores[model, name]).any()]
+        known = [scores[model, name] for name in layers if np.isfinite(scores[model, name]).all()]
         if known:
             sizes[model] = _pooled(np.stack(known), half) if pooled else known[0]
     return Scores(half, sizes, _norms(first, inputs, len(half)))
@@ -140,7 +147,7 @@ def _pooled(scores: NDArray[np.float64], half: NDArray[np.int64]) -> NDArray[np.
     """Return minus the mean over layers of the rank of each sample in its half."""
     mean = np.empty(scores.shape[1])
     for own in (half == number for number in (0, 1)):
-        mean[own] = ranks_of(np.nan_to_num(scores[:, own], nan=-1.0)).mean(axis=0)
+        mean[own] = ranks_of(scores[:, own]).mean(axis=0)
     return -mean
 
 

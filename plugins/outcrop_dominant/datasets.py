@@ -34,6 +34,7 @@ def dominance_dataset(context: "Context", dominance: Dominance) -> xr.Dataset:
         "rule": ("layer", _text(split.rule for split in dominance.splits)),
         "bic_gain": ("layer", _numbers(split.bic_gain for split in dominance.splits)),
         "ashman_d": ("layer", _numbers(split.ashman_d for split in dominance.splits)),
+        "rise_p_value": ("layer", _numbers(split.rise_p for split in dominance.splits)),
         "effective_samples": ("layer", dominance.effective_samples),
         "norm_correlation": ("layer", rank_correlation(np.abs(dominance.projections), norms)),
         "median_norm": ("layer", median),

@@ -14,6 +14,7 @@ from outcrop_dominant.crossfit import Ranking, Scores, cross_fitted_scores
 from outcrop_dominant.inputs import sample_norms
 from outcrop_dominant.references import Reference
 from outcrop_dominant.removal_evidence import RemovalEvidence, weigh_removal
+from outcrop_dominant.sets import DominanceMeasurement
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,6 +55,7 @@ class Removal:
         sample_count: Samples of the data.
         replicates: Draws of random samples.
         pooled: Whether ranks are means over the layers of the interval.
+        not_tested: Models with a reference whose samples could not be ranked.
     """
 
     models: tuple[ModelRemoval, ...]
@@ -63,10 +65,15 @@ class Removal:
     sample_count: int
     replicates: int
     pooled: bool
+    not_tested: tuple[str, ...] = ()
 
 
 def removal_leaves(
-    context: "Context", references: Sequence[Reference], parameters: "DominantParameters"
+    context: "Context",
+    references: Sequence[Reference],
+    parameters: "DominantParameters",
+    *,
+    beside: DominanceMeasurement | None = None,
 ) -> "dict[str, xr.Dataset]":
     """Return the leaves ``removal``, ``removal_layers`` and ``removal_maps``.
 
@@ -74,13 +81,14 @@ def removal_leaves(
         context: Of the run.
         references: Where each model is judged.
         parameters: Of the analysis.
+        beside: Fed in passes that are made anyway.
 
     Raises:
         AnalysisError: A fraction leaves too few samples of every batch.
     """
     from outcrop_dominant.removal_datasets import removal_dataset, removal_layers_dataset, removal_maps_dataset
 
-    removal = measure_removal(context, references, parameters)
+    removal = measure_removal(context, references, parameters, beside=beside)
     return {
         "removal": removal_dataset(removal),
         "removal_layers": removal_layers_dataset(removal),
@@ -88,7 +96,13 @@ def removal_leaves(
     }
 
 
-def measure_removal(context: "Context", references: Sequence[Reference], parameters: "DominantParameters") -> Removal:
+def measure_removal(
+    context: "Context",
+    references: Sequence[Reference],
+    parameters: "DominantParameters",
+    *,
+    beside: DominanceMeasurement | None = None,
+) -> Removal:
     """Return what becomes of each model's layers when samples are left out (arXiv 2202.07184, section 4).
 
     Samples are split in two halves, by batch, and each is ranked by |projection| on the first principal component that
@@ -101,6 +115,7 @@ def measure_removal(context: "Context", references: Sequence[Reference], paramet
         context: Of the run.
         references: Where each model is judged.
         parameters: Of the analysis.
+        beside: Fed in passes that are made anyway, so that those go over all layers.
 
     Raises:
         AnalysisError: A fraction leaves too few samples of every batch.
@@ -111,7 +126,13 @@ def measure_removal(context: "Context", references: Sequence[Reference], paramet
     settings = (batch_size, context.sample_count, replicates, parameters.pooled)
     if not references:
         return Removal((), fractions, "not asked for: no layer tells samples apart", *settings)
-    scores = cross_fitted_scores(context, references, pooled=parameters.pooled, batch_size=batch_size)
+    scores = cross_fitted_scores(
+        context,
+        references,
+        pooled=parameters.pooled,
+        batch_size=batch_size,
+        beside=() if beside is None else (beside.first_pass(),),
+    )
     norms, source = scores.input_norms, "input layer of a model"
     if norms is None:
         norms = sample_norms(context)
@@ -125,8 +146,9 @@ def measure_removal(context: "Context", references: Sequence[Reference], paramet
     judged = [one for one in references if one.model in scores.sizes]
     models: tuple[ModelRemoval, ...] = ()
     if judged:
-        models = _measured(context, judged, scores, rankings, fractions, batch_size)
-    return Removal(models, fractions, source, *settings)
+        models = _measured(context, judged, scores, rankings, fractions, batch_size, beside)
+    not_tested = tuple(one.model for one in references if one not in judged)
+    return Removal(models, fractions, source, *settings, not_tested)
 
 
 def _measured(
@@ -136,13 +158,16 @@ def _measured(
     controls: Mapping[str, Sequence[Ranking]],
     fractions: Sequence[float],
     batch_size: int,
+    beside: DominanceMeasurement | None,
 ) -> tuple[ModelRemoval, ...]:
     masks, draws = {}, {}
     for one in references:
         rankings = {"dominant": [Ranking.by(scores.sizes[one.model], scores.half)], **controls}
         masks[one.model], draws[one.model] = _masks(rankings, fractions)
-    accumulator = RemovalAccumulator(masks, group_size=batch_size)
-    context.stream(accumulator, batch_size=batch_size, layers={one.model: one.searched for one in references})
+    searched = {one.model: one.searched for one in references}
+    accumulator = RemovalAccumulator(masks, group_size=batch_size, layers=searched)
+    others = () if beside is None else beside.second_pass()
+    context.stream(accumulator, *others, batch_size=batch_size, layers=None if others else searched)
     found = accumulator.finish()
     for one in references:
         few = found[one.model].kept_count == 0

@@ -54,6 +54,8 @@ def removal_dataset(removal: Removal) -> xr.Dataset:
         )
     dataset = xr.Dataset(variables, _axes(removal, selections), {"kind": "removal", "kind_version": "1.0"})
     verdicts = [_verdict(one, dataset.isel(block=place), removal) for place, one in enumerate(models)]
+    unranked = "a half of the samples tells nothing apart at the reference layer, so that the other cannot be ranked"
+    left_out = {"not_tested": f"{', '.join(removal.not_tested)}: {unranked}"} if removal.not_tested else {}
     ranking = "mean rank over the layers of the interval" if removal.pooled else "|projection| at the reference layer"
     return dataset.assign(verdict=("block", _text(verdicts))).assign_attrs(
         measure=MEASURE,
@@ -64,6 +66,7 @@ def removal_dataset(removal: Removal) -> xr.Dataset:
         batch_size=removal.batch_size,
         random_replicates=removal.replicates,
         error="jackknife over groups of batches; of random samples the mean over draws",
+        **left_out,
     )
 
 

@@ -76,6 +76,18 @@ DOMINANCE = Kind(
             references=("https://doi.org/10.1086/117248",),
         ),
         Variable(
+            "rise_p_value",
+            _LAYER,
+            "float",
+            "chance that |projection| of one mode looks as if there were a second one",
+            "1",
+            0,
+            1,
+            required=False,
+            nullable=True,
+            references=("https://doi.org/10.1214/aoms/1177729550",),
+        ),
+        Variable(
             "effective_samples",
             _LAYER,
             "float",

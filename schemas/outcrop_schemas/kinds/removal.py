@@ -117,6 +117,7 @@ REMOVAL = Kind(
         Attribute("batch_size", "int", "samples per batch, before any are left out"),
         Attribute("random_replicates", "int", "draws of random samples"),
         Attribute("error", "str", "how standard errors were found", required=False),
+        Attribute("not_tested", "str", "models that were not tested, and why", required=False),
     ),
     checks=(fractions_ascend, nothing_is_left_out_first, verdicts_follow),
     references=("https://arxiv.org/abs/2202.07184",),

@@ -94,6 +94,18 @@ def test_a_model_whose_layer_tells_no_samples_apart_has_no_scores():
     assert list(found.sizes) == ["other"]
 
 
+def test_a_model_that_half_of_the_samples_tell_nothing_of_is_left_out():
+    layers = noise_layers(samples=SAMPLES, layers=3)
+    context = context_of({"net": layers})
+    still = halves_by_batch(context.order(), 30) == 0
+    layers["layer0"][still] = 1.0
+    one, pool = reference("net", ["layer0"], "layer0"), reference("net", ["layer0", "layer1"], "layer0")
+    assert not cross_fitted_scores(context, [one], pooled=False, batch_size=30).sizes
+    pooled = cross_fitted_scores(context, [pool], pooled=True, batch_size=30)
+    other = cross_fitted_scores(context, [reference("net", ["layer1"], "layer1")], pooled=True, batch_size=30)
+    np.testing.assert_array_equal(pooled.sizes["net"], other.sizes["net"])
+
+
 def in_sample(values, half):
     """Return |projection| of each half on its own first component: the selection that confirms itself."""
     values = values.astype(np.float64)

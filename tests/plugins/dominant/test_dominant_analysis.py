@@ -1,11 +1,15 @@
 """The ``dominant`` analysis from end to end, on planted activations."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
+from outcrop import Context
+from outcrop.capture.source import LiveSource
 from outcrop.errors import AnalysisError, ParameterError
 from outcrop.plugins import plugin_registry
-from outcrop.testing import noise_layers, planted_block, run_planted
+from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block, run_planted
 from outcrop_dominant.analysis import DominantAnalysis
 from outcrop_dominant.parameters import DominantParameters
 
@@ -93,6 +97,46 @@ def test_results_say_how_they_were_made(seeds):
         assert seeds[leaf].attrs["sample_count"] == SAMPLES
     assert seeds["dominance"].attrs["top_fraction"] == 0.05
     assert seeds["overlap"]["top_overlap"].attrs["fraction"] == 0.05
+
+
+class Counted(LiveSource):
+    """A source that takes note of how many layers each pass visits."""
+
+    visited: ClassVar[list[int]] = []
+
+    def groups(self, order, group_size):
+        """Yield groups of samples."""
+        self.visited.append(len(self.layers))
+        yield from super().groups(order, group_size)
+
+
+def test_all_layers_are_visited_twice_and_no_more():
+    model = ArrayModel("net", planted())
+    results = {
+        name: run_planted(plugin_registry().analysis(name), {"net": planted()}) for name in ("blocks", "components")
+    }
+    context = Context(
+        [Counted(model, model.layers, IndexData(SAMPLES))],
+        sample_count=SAMPLES,
+        results=lambda analysis, leaf: results[analysis][leaf],
+    )
+    DominantAnalysis().run(context, DominantParameters(**FAST))
+    assert Counted.visited.count(8) == 2
+    assert set(Counted.visited) == {1, 8}
+    assert Counted.visited[-1] == 8
+
+
+def test_a_model_whose_samples_cannot_be_ranked_by_others_is_named_as_not_tested():
+    values = noise_layers(samples=SAMPLES, layers=5)
+    context_order = Context([], sample_count=SAMPLES).order()
+    for array in values.values():
+        array[context_order[: SAMPLES // 2]] = 1.0
+    result = run({"half": values, "first": planted()})
+    assert result["removal"]["block_model"].values.tolist() == ["first"]
+    assert result["removal"].attrs["not_tested"] == (
+        "half: a half of the samples tells nothing apart at the reference layer, so that the other cannot be ranked"
+    )
+    assert "not_tested" not in run({"first": planted()})["removal"].attrs
 
 
 def test_a_model_of_constant_layers_has_no_reference():

@@ -12,7 +12,7 @@ from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block
 from outcrop_components.analysis import ComponentsAnalysis
 from outcrop_dominant.datasets import dominance_dataset, overlap_dataset
 from outcrop_dominant.references import Reference
-from outcrop_dominant.sets import measure_dominance, select_members
+from outcrop_dominant.sets import DominanceMeasurement, known_projections, select_members
 
 SAMPLES = 160
 
@@ -37,7 +37,7 @@ def context(values):
 
 @pytest.fixture(scope="module")
 def dominance(context):
-    return measure_dominance(context, top_fraction=0.05, batch_size=64)
+    return DominanceMeasurement(context, known_projections(context, top_fraction=0.05)).finish(batch_size=64)
 
 
 def rows(values):

@@ -21,6 +21,9 @@ TOLERANCE = 1e-9
 # Of log |Z| for a standard normal Z, and its logarithm's constant.
 _MEAN, _VARIANCE = -(np.euler_gamma + math.log(2)) / 2, math.pi**2 / 8
 _SCALE = 0.5 * math.log(2 / math.pi)
+BULK_DEVIATION = math.sqrt(_VARIANCE)
+"""Standard deviation of a bulk of width 1, on the scale of logarithms."""
+
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 # Narrower than this share of all values' spread, the bulk would be a few repeated values.
@@ -84,13 +87,16 @@ def fit_modes(logs: Float[np.ndarray, " sample"]) -> list[Modes]:
     values, weights = _gathered(logs)
     count, variance = float(len(logs)), float(np.var(logs))
     narrowest = _NARROWEST * math.sqrt(variance)
-    centres, widths = _fit_bulk(values, weights[None], np.full(1, math.sqrt(variance / _VARIANCE)), narrowest)
+    log_weights = np.log(weights)
+    centres, widths = _fit_bulk(values, log_weights[None], np.full(1, math.sqrt(variance / _VARIANCE)), narrowest)
     as_bulk = float((weights * _bulk(values, centres, widths)).sum())
     as_normal = float(_normal(logs, np.array([logs.mean()]), np.array([variance])).sum())
     # From the top down, until each start has its share; a start takes the largest value at least.
     above = (count - np.cumsum(weights) + weights)[None] / count
     upper = (above <= np.array(STARTS)[:, None]).astype(np.float64)
     upper[:, -1] = 1.0
+    with np.errstate(divide="ignore"):
+        log_lower = np.log(1 - upper)
     widths = np.full(len(STARTS), widths[0])
     before = np.full(len(STARTS), -np.inf)
     for _ in range(ITERATIONS):
@@ -100,13 +106,17 @@ def fit_modes(logs: Float[np.ndarray, " sample"]) -> list[Modes]:
         means = (held * values).sum(axis=1) / size
         squares = (held * (values - means[:, None]) ** 2).sum(axis=1)
         variances = (variance / 4 + squares) / (size + 5)
-        centres, widths = _fit_bulk(values, weights - held, widths, narrowest, steps=1)
+        centres, widths = _fit_bulk(values, log_lower + log_weights, widths, narrowest, steps=1)
         low = np.log1p(-shares)[:, None] + _bulk(values, centres, widths)
         high = np.log(shares)[:, None] + _normal(values, means, variances)
         both = np.logaddexp(low, high)
         likelihoods = (weights * both).sum(axis=1)
-        # Neither component may vanish, or nothing could be told of it.
+        # Neither component may vanish, or nothing could be told of it. Far values may vanish from the bulk: a share of
+        # 1e-9 in one of a thousand times the bulk's size would outweigh it.
         upper = np.clip(np.exp(high - both), 1e-12, 1 - 1e-9)
+        log_lower = low - both
+        vanished = np.exp(log_lower) @ weights < 1e-9 * count
+        log_lower[vanished] = math.log(1e-9)
         if np.abs(likelihoods - before).max() <= TOLERANCE * count:
             break
         before = likelihoods
@@ -136,20 +146,20 @@ def _gathered(logs: Array) -> tuple[Array, Array]:
 
 
 def _fit_bulk(
-    values: Array, weights: Array, widths: Array, narrowest: float, *, steps: int = 40
+    values: Array, log_weights: Array, widths: Array, narrowest: float, *, steps: int = 40
 ) -> tuple[Array, Array]:
     """Return centre and width of largest likelihood for each row of weights, or so many steps on the way there.
 
     With ``p = 2 / width``, the likelihood is stationary where ``1 / p`` is half of what weights tilted by
     ``exp(p value)`` add to the mean. The left side falls with p and the right one grows: Newton's method on log p.
     """
+    weights = np.exp(log_weights)
     size = weights.sum(axis=1)
     means = (weights * values).sum(axis=1) / size
-    top = values[-1]
     largest = 2 / narrowest
     power = np.minimum(2 / widths, largest)
     for _ in range(steps):
-        tilted = weights * np.exp(power[:, None] * (values - top))
+        tilted, _ = _tilted(values, log_weights, power)
         total = tilted.sum(axis=1)
         centre = (tilted * values).sum(axis=1) / total
         spread = (tilted * (values - centre[:, None]) ** 2).sum(axis=1) / total
@@ -158,8 +168,15 @@ def _fit_bulk(
         power = np.minimum(power * np.exp(step), largest)
         if np.abs(step).max() < 1e-10 or (power == largest).all():
             break
-    tilted = weights * np.exp(power[:, None] * (values - top))
-    return top + np.log(tilted.sum(axis=1) / size) / power, 2 / power
+    tilted, largest_exponent = _tilted(values, log_weights, power)
+    return (largest_exponent + np.log(tilted.sum(axis=1) / size)) / power, 2 / power
+
+
+def _tilted(values: Array, log_weights: Array, power: Array) -> tuple[Array, Array]:
+    """Return weights times ``exp(power value)``, divided by the largest of them, and the logarithm of that."""
+    exponents = log_weights + power[:, None] * values
+    largest = exponents.max(axis=1)
+    return np.exp(exponents - largest[:, None]), largest
 
 
 def _bulk(values: Array, centres: Array, widths: Array) -> Array:

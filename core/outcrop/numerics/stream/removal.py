@@ -1,6 +1,6 @@
 """Similarity of layers on many subsets of the samples at once: what is left of it when samples are taken away."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -87,12 +87,14 @@ class RemovalAccumulator(ReducingAccumulator):
         masks: Bool[np.ndarray, "mask sample"] | Mapping[str, Bool[np.ndarray, "mask sample"]],
         *,
         group_size: int = 256,
+        layers: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Prepare for the pass.
 
         Args:
             masks: Whether each sample, by its position in the data, is kept; for all models, or by model name.
             group_size: Samples of a batch.
+            layers: Names of the layers to compare, by model; others are passed over. All by default.
 
         Raises:
             ParameterError: No masks, masks that are not rows of truth values, or a batch of fewer than 4 samples.
@@ -101,6 +103,7 @@ class RemovalAccumulator(ReducingAccumulator):
             raise ParameterError(f"group_size must be at least {LEAST_SAMPLES}, which HSIC1 needs; got {group_size}.")
         self.group_size = group_size
         self._given = masks
+        self._chosen = None if layers is None else {(model, name) for model, names in layers.items() for name in names}
         self._models: dict[str, _Model] = {}
         for name, one in masks.items() if isinstance(masks, Mapping) else [("", masks)]:
             whose = f" of model {name!r}" if name else ""
@@ -120,6 +123,8 @@ class RemovalAccumulator(ReducingAccumulator):
         Raises:
             AnalysisError: Values and samples do not fit each other, or the masks are of other models or fewer samples.
         """
+        if not self._compares(model, layer):
+            return None
         check_values(model, layer, sample_index, values)
         subsets = self._subsets(model, sample_index)
         if not len(subsets.kept):
@@ -141,6 +146,8 @@ class RemovalAccumulator(ReducingAccumulator):
         Raises:
             AnalysisError: The layers change from group to group.
         """
+        if not self._compares(model, layer):
+            return
         row = self._rows.take(model, layer, sample_index)
         if reduced is not None:
             self._models[model].group[row] = reduced
@@ -176,8 +183,11 @@ class RemovalAccumulator(ReducingAccumulator):
         Raises:
             AnalysisError: Settings, masks or layers differ.
         """
-        if self.group_size != other.group_size or not _same(self._given, other._given):
-            raise AnalysisError("Only accumulators of the same group size and masks can be merged; theirs differ.")
+        same = self.group_size == other.group_size and self._chosen == other._chosen
+        if not same or not _same(self._given, other._given):
+            raise AnalysisError(
+                "Only accumulators of the same group size, masks and layers can be merged; theirs differ."
+            )
         if not other._rows.layers:
             return
         order = self._rows.merge(other._rows)
@@ -214,6 +224,9 @@ class RemovalAccumulator(ReducingAccumulator):
                 f"CKA needs at least {LEAST_SAMPLES} samples in a batch; no mask keeps as many of any. Keep more."
             )
         return found
+
+    def _compares(self, model: str, layer: Layer) -> bool:
+        return self._chosen is None or (model, layer.name) in self._chosen
 
     def _model(self, name: str) -> _Model:
         if name not in self._models:

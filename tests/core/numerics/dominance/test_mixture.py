@@ -54,6 +54,55 @@ def test_values_of_one_mode_or_of_two_halves_have_no_dominant_mode(name, samples
     assert found.threshold == chosen[0]
 
 
+@pytest.mark.parametrize("samples", [100, 300])
+def test_skewed_values_about_their_mean_have_two_modes_as_rarely_as_chance_has_it(samples):
+    draws = {
+        "exponential": lambda rng: rng.exponential(size=samples),
+        "gamma": lambda rng: rng.gamma(0.5, size=samples),
+        "log-normal": lambda rng: rng.lognormal(size=samples),
+        "half-normal": lambda rng: np.abs(rng.standard_normal(samples)),
+        "laplace": lambda rng: rng.laplace(size=samples),
+        "t": lambda rng: rng.standard_t(3, samples),
+    }
+    found = []
+    for draw in draws.values():
+        for seed in range(8):
+            values = draw(np.random.default_rng([samples, seed]))
+            found.append(split_projections(values - values.mean()).rule == "mixture")
+    # A mixture that need not fit better than falling sizes is found in nine of ten exponential draws.
+    assert np.mean(found) <= 0.05
+
+
+def test_the_chance_that_sizes_only_fall_is_told_and_decides():
+    planted = split_projections(carried()[0])
+    assert planted.rise_p < 1e-6
+    values = np.random.default_rng(1).exponential(size=1000)
+    skewed = split_projections(values - values.mean())
+    assert skewed.rise_p > 0.05
+    assert skewed.bic_gain > 10
+    assert skewed.ashman_d > 2
+    assert skewed.rule == "top fraction"
+    assert np.isnan(split_projections(np.arange(1.0, 11.0)).rise_p)
+
+
+@pytest.mark.parametrize(("samples", "count", "ratio"), [(200, 1, 1e4), (200, 2, 100), (2000, 3, 1e4), (2000, 5, 20)])
+def test_very_few_samples_very_far_off_are_a_mode(samples, count, ratio):
+    # About the mean that these drag along, the others' sizes hardly vary.
+    values, members = carried(samples, count / samples, ratio, seed=1)
+    found = split_projections(values)
+    assert found.rule == "mixture"
+    np.testing.assert_array_equal(found.dominant, members)
+
+
+@pytest.mark.parametrize("factor", [4.0, 40.0])
+def test_an_upper_mode_that_is_narrower_and_higher_than_the_bulk_is_found(factor):
+    rng = np.random.default_rng(0)
+    logs = np.concatenate([np.log(np.abs(rng.standard_normal(700))), np.log(factor) + 0.05 * rng.standard_normal(300)])
+    found = split_projections(np.exp(logs) * rng.choice([-1, 1], 1000))
+    assert found.rule == "mixture"
+    assert agreement(found, np.arange(1000) >= 700) > 0.97
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_larger_part_is_never_dominant(seed):
     values, members = carried(300, share=0.75, ratio=40, seed=seed)

@@ -105,6 +105,23 @@ def test_what_is_left_out_of_the_jackknife_is_a_run_without_those_batches(layers
         np.testing.assert_allclose(maps.pc_share, again.pc_share, atol=1e-12)
 
 
+def test_layers_that_are_not_compared_are_passed_over(layers):
+    masks = masks_of(rankings(1))
+    chosen = list(layers)[1:4]
+    accumulator = RemovalAccumulator(masks, group_size=GROUP, layers={"net": chosen})
+    found = fed(accumulator, layers, groups_of())
+    expected = removal(masks, {name: layers[name] for name in chosen})
+    one = found.finish()["net"]
+    assert [layer.name for layer in one.layers] == chosen
+    np.testing.assert_array_equal(one.similarity, expected.similarity)
+    np.testing.assert_array_equal(one.kept_count, expected.kept_count)
+    # No masks are asked for of a model that has no layer to compare.
+    of_one = RemovalAccumulator({"net": masks}, group_size=GROUP, layers={"net": chosen})
+    assert list(fed(fed(of_one, layers, groups_of(), "other"), layers, groups_of()).finish()) == ["net"]
+    with pytest.raises(AnalysisError, match="same group size, masks and layers can be merged"):
+        accumulator.merge(RemovalAccumulator(masks, group_size=GROUP))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_coarser_features_give_the_same_to_their_precision(layers, dtype):
     coarse = {name: values.astype(dtype) for name, values in layers.items()}
@@ -234,5 +251,5 @@ def test_what_does_not_fit_the_masks_is_refused(layers):
         removal(np.ones((1, 140), dtype=bool), layers)
     with pytest.raises(AnalysisError, match=r"at least 4 samples in a batch; no mask keeps as many of any\. Keep more"):
         removal(np.zeros((1, SAMPLES), dtype=bool), layers)
-    with pytest.raises(AnalysisError, match=r"same group size and masks can be merged; theirs differ"):
+    with pytest.raises(AnalysisError, match=r"same group size, masks and layers can be merged; theirs differ"):
         RemovalAccumulator(np.ones((1, 8), dtype=bool)).merge(RemovalAccumulator(np.ones((2, 8), dtype=bool)))
