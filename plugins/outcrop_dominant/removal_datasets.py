@@ -129,6 +129,8 @@ def _verdict(one: ModelRemoval, found: xr.Dataset, removal: Removal) -> str:
         return "no block to dissolve"
     if not bool(own["is_block"][0]):
         return "no block to dissolve: with all samples, these batches show none"
+    if int(own["kept_count"][0]) == int(own["kept_count"][-1]):
+        return f"not tested: fractions up to {largest:.3g} leave none of these samples out"
     fraction = float(found["dissolving_fraction"])
     if np.isnan(fraction):
         last = own.isel(fraction=-1)

@@ -207,6 +207,13 @@ def test_a_block_that_these_batches_do_not_show_says_so():
     assert str(removal["verdict"].values[0]) == "no block to dissolve: with all samples, these batches show none"
 
 
+@pytest.mark.parametrize("fractions", [(0,), (0, 0.001)])
+def test_fractions_that_leave_no_sample_out_are_no_test(fractions):
+    removal = leaves_of({"few": planted()}, [judged("few", planted())], fractions=fractions)["removal"]
+    expected = f"not tested: fractions up to {fractions[-1]:g} leave none of these samples out"
+    assert str(removal["verdict"].values[0]) == expected
+
+
 def test_fractions_that_leave_too_little_of_every_batch_are_refused():
     layers = planted()
     with pytest.raises(

@@ -79,6 +79,9 @@ def _verdict(one: "xr.Dataset") -> str:
         return "There is no block to dissolve."
     if not found[0]:
         return f"With all samples, these batches show no {what}, so none can dissolve."
+    kept = one["kept_count"].sel(selection="dominant").values
+    if kept[0] == kept[-1]:
+        return f"Shares of up to {largest} leave no sample out, so that nothing can be said of the {what}."
     if not np.isfinite(fraction := float(one["dissolving_fraction"])):
         return f"No removal of up to {largest} of the samples dissolves the {what}."
     last = fractions[np.flatnonzero(found)[-1]]

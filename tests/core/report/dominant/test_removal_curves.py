@@ -52,6 +52,14 @@ def test_where_nothing_dissolves_the_block_it_is_said(make_dominant):
     assert "When 50 % of the samples are left out: the dominant ones, similarity from 0.95 to 0.45" in drawing.caption
 
 
+def test_shares_that_leave_no_sample_out_say_nothing_of_the_block(make_dominant):
+    found = make_dominant(dissolves=False)["removal"]
+    found = found.isel(fraction=[0, 0]).assign_coords(fraction=[0.0, 0.001])
+    assert draw(found)[0].caption.startswith(
+        "Shares of up to 0.1 % leave no sample out, so that nothing can be said of the block stage1.1 to stage2.4."
+    )
+
+
 def test_controls_that_lose_the_block_too_are_named(make_dominant):
     found = make_dominant()["removal"]
     found["is_block"].loc[{"selection": "input_norm", "fraction": 0.1}] = False
@@ -100,4 +108,5 @@ def test_many_blocks_are_thinned_and_none_draws_nothing(make_dominant):
 
 def test_a_single_fraction_is_drawn(make_dominant):
     (drawing,) = draw(make_dominant(dissolves=False)["removal"].isel(fraction=[0]))
+    assert drawing.caption.startswith("Shares of up to 0 % leave no sample out")
     assert "When" not in drawing.caption
