@@ -20,10 +20,16 @@ from outcrop.models.torch_ import TorchModel
 from outcrop.plugins import plugin_registry
 from outcrop.testing import COLOUR, SHARED, PlantedImages, PlantedNetwork, make_planted_images, train_planted_network
 
-TRAINED_ON, LOOKED_AT = 4000, 1000
+TRAINING = {
+    "colour": (4000, 600),
+    "spots": (4000, 350),
+    "brightness": (4000, 350),
+    "smooth": (6000, 600),
+    "border": (4000, 400),
+}
+"""Images and steps: as many as each takes to be learned."""
 
-STEPS = {"colour": 600, "spots": 350, "brightness": 350, "smooth": 600, "border": 400}
-"""Of training: as long as each takes to be learned."""
+LOOKED_AT = 1000
 
 _CHANNELS = ("red", "green", "blue")
 
@@ -105,7 +111,8 @@ def looked_at(network: PlantedNetwork, images: PlantedImages, analyses: Sequence
 def found(request):
     """What is found of a network that was trained on other images of the kind."""
     shared = request.param
-    network = train_planted_network(make_planted_images(shared, samples=TRAINED_ON), steps=STEPS[shared])
+    samples, steps = TRAINING[shared]
+    network = train_planted_network(make_planted_images(shared, samples=samples), steps=steps)
     # Only a shared colour is something that a search for colours can find.
     analyses = ALL if shared == "colour" else ALL[:-1]
     return looked_at(network, make_planted_images(shared, samples=LOOKED_AT, seed=1), analyses)
@@ -150,7 +157,7 @@ def test_the_search_finds_the_planted_colour_and_it_excites_the_block_as_its_ima
 
 
 def test_without_the_planted_answer_the_same_training_makes_no_block():
-    images = make_planted_images("spots", samples=TRAINED_ON)
+    images = make_planted_images("spots", samples=TRAINING["spots"][0])
     shuffled = replace(images, planted=np.random.default_rng(0).permutation(images.planted))
     network = train_planted_network(shuffled, steps=200)
     control = looked_at(network, make_planted_images("spots", samples=LOOKED_AT, seed=1), ALL[:-1])
