@@ -37,7 +37,7 @@ with kept_memory():
         kept = faults()
     still_kept = faults()
     within = resident()
-after = faults()
+after = faults(200)  # more than any hole that is left in the heap, which would be used again
 print(usual, kept, still_kept, after, within - resident(), limited, below)
 """
 
@@ -64,7 +64,7 @@ def test_memory_is_used_again_and_given_back() -> None:
     assert usual > 10_000
     assert kept < usual / 10
     assert still_kept < usual / 10
-    assert after > usual / 2
+    assert after > usual
     assert given_back > 40 << 20
 
 
