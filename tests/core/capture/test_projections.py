@@ -71,7 +71,7 @@ def test_inner_products_are_unbiased_with_the_stated_variance(dimension: int, sp
         # Few large features, as in massive activations.
         first[2:], second[2:] = 0, 0
     values = torch.from_numpy(np.stack([first, second]))
-    seeds = 3000
+    seeds = 1000
     found = np.empty(seeds)
     for seed in range(seeds):
         left, right = RandomProjection(dimension, seed).apply(features(20, "float64"), values).numpy()
