@@ -61,17 +61,12 @@ class BlocksAnalysis(Analysis):
     optional: ClassVar[Mapping[str, str]] = {"influence": "influence"}
     parameters: ClassVar[type[Parameters]] = BlocksParameters
 
-    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
-        """Return the leaves ``pairwise``, ``per_layer`` and ``blocks``, and ``influence`` where it is asked for.
+    def check(self, context: "Context", parameters: Parameters) -> None:
+        """Refuse fewer than 4 samples, and the influence on similarity without the input's.
 
         Raises:
-            AnalysisError: Fewer than 4 samples; or the influence on similarity without the input's.
+            AnalysisError: With what to do.
         """
-        from outcrop.numerics import GramAccumulator
-        from outcrop_blocks.datasets import blocks_dataset, measure_of, pairwise_dataset, per_layer_dataset
-        from outcrop_blocks.evaluation import evaluate
-        from outcrop_blocks.influence import influence_dataset, measure_influence
-
         assert isinstance(parameters, BlocksParameters)
         if context.sample_count < LEAST_SAMPLES:
             raise AnalysisError(
@@ -83,6 +78,15 @@ class BlocksAnalysis(Analysis):
                 "The influence of a sample is not known for CKA with remove_input, whose regression it takes part in; "
                 "leave one of the two out."
             )
+
+    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
+        """Return the leaves ``pairwise``, ``per_layer`` and ``blocks``, and ``influence`` where it is asked for."""
+        from outcrop.numerics import GramAccumulator
+        from outcrop_blocks.datasets import blocks_dataset, measure_of, pairwise_dataset, per_layer_dataset
+        from outcrop_blocks.evaluation import evaluate
+        from outcrop_blocks.influence import influence_dataset, measure_influence
+
+        assert isinstance(parameters, BlocksParameters)
         batch_size = min(parameters.batch_size, context.sample_count)
         accumulator = GramAccumulator(
             group_size=batch_size,

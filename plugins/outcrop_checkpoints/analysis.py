@@ -57,13 +57,27 @@ class CheckpointsAnalysis(Analysis):
     produces: ClassVar[Mapping[str, str]] = {"trajectory": "trajectory"}
     parameters: ClassVar[type[Parameters]] = CheckpointsParameters
 
-    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
-        """Return the leaf ``trajectory``.
+    def check(self, context: "Context", parameters: Parameters) -> None:
+        """Refuse what is no series of checkpoints, and fewer than 4 samples.
 
         Raises:
             AnalysisError: Fewer than two checkpoints or 4 samples, steps that do not fit them, or checkpoints that
                 differ in their layers or in the mode that they run in.
         """
+        from outcrop_checkpoints.steps import order_checkpoints
+
+        assert isinstance(parameters, CheckpointsParameters)
+        series = order_checkpoints(list(context.models), parameters.steps)
+        common_layers({name: context.models[name] for name in series.checkpoints})
+        _common_mode(context.modes)
+        if context.sample_count < LEAST_SAMPLES:
+            raise AnalysisError(
+                f"Analysis 'checkpoints' needs at least {LEAST_SAMPLES} samples, which unbiased CKA divides by; "
+                f"the data has {context.sample_count}."
+            )
+
+    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
+        """Return the leaf ``trajectory``."""
         from outcrop.numerics import SeriesAccumulator
         from outcrop_checkpoints.datasets import trajectory_dataset
         from outcrop_checkpoints.steps import order_checkpoints
@@ -72,11 +86,6 @@ class CheckpointsAnalysis(Analysis):
         series = order_checkpoints(list(context.models), parameters.steps)
         layers = common_layers({name: context.models[name] for name in series.checkpoints})
         mode = _common_mode(context.modes)
-        if context.sample_count < LEAST_SAMPLES:
-            raise AnalysisError(
-                f"Analysis 'checkpoints' needs at least {LEAST_SAMPLES} samples, which unbiased CKA divides by; "
-                f"the data has {context.sample_count}."
-            )
         batch_size = min(parameters.batch_size, context.sample_count)
         accumulator = SeriesAccumulator(series.checkpoints, layers, group_size=batch_size, passes=parameters.passes)
         # The others are held against the last one, which therefore comes first.

@@ -58,21 +58,25 @@ class ComponentsAnalysis(Analysis):
     }
     parameters: ClassVar[type[Parameters]] = ComponentsParameters
 
-    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
-        """Return the leaves ``pairwise``, ``per_layer`` and ``projections``.
+    def check(self, context: "Context", parameters: Parameters) -> None:
+        """Refuse fewer than 4 samples.
 
         Raises:
-            AnalysisError: Fewer than 4 samples.
+            AnalysisError: With how many there are.
         """
-        from outcrop.numerics import ComponentsAccumulator, GramAccumulator
-        from outcrop_components.datasets import pairwise_dataset, per_layer_dataset, projections_dataset
-
         assert isinstance(parameters, ComponentsParameters)
         if context.sample_count < LEAST_SAMPLES:
             raise AnalysisError(
                 f"Analysis 'components' needs at least {LEAST_SAMPLES} samples, which unbiased CKA divides by; "
                 f"the data has {context.sample_count}."
             )
+
+    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
+        """Return the leaves ``pairwise``, ``per_layer`` and ``projections``."""
+        from outcrop.numerics import ComponentsAccumulator, GramAccumulator
+        from outcrop_components.datasets import pairwise_dataset, per_layer_dataset, projections_dataset
+
+        assert isinstance(parameters, ComponentsParameters)
         batch_size = min(parameters.batch_size, context.sample_count)
         accumulator = ComponentsAccumulator(
             count=parameters.count,

@@ -47,25 +47,36 @@ class DominantAnalysis(Analysis):
     parameters: ClassVar[type[Parameters]] = DominantParameters
     requires: ClassVar[tuple[str, ...]] = ("blocks", "components")
 
-    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
-        """Return the leaves that :class:`DominantAnalysis` describes.
+    def check(self, context: "Context", parameters: Parameters) -> None:
+        """Refuse too few samples, and a reference that matches no layer.
 
         Raises:
-            AnalysisError: Too few samples, or a reference that matches no layer.
+            AnalysisError: With how many are needed, or what layers there are.
         """
-        from outcrop_dominant.association import association_dataset
-        from outcrop_dominant.datasets import dominance_dataset, overlap_dataset, references_dataset
-        from outcrop_dominant.references import find_references
-        from outcrop_dominant.removal import removal_leaves
-        from outcrop_dominant.sets import DominanceMeasurement, known_projections, select_members
+        from outcrop.analysis.references import check_reference
 
         assert isinstance(parameters, DominantParameters)
+        check_reference(context.models, parameters.reference)
         if context.sample_count < parameters.needed_samples:
             raise AnalysisError(
                 f"Analysis 'dominant' needs at least {parameters.needed_samples} samples, of which "
                 f"{parameters.top_fraction:.3g} can be dominant and which leave enough for CKA once "
                 f"{max(parameters.fractions):.3g} of each half are removed; the data has {context.sample_count}."
             )
+
+    def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
+        """Return the leaves that :class:`DominantAnalysis` describes.
+
+        Raises:
+            AnalysisError: A fraction leaves too few samples of every batch.
+        """
+        from outcrop.analysis.references import find_references
+        from outcrop_dominant.association import association_dataset
+        from outcrop_dominant.datasets import dominance_dataset, overlap_dataset, references_dataset
+        from outcrop_dominant.removal import removal_leaves
+        from outcrop_dominant.sets import DominanceMeasurement, known_projections, select_members
+
+        assert isinstance(parameters, DominantParameters)
         blocks = context.result("blocks", "blocks")
         batch_size = min(parameters.batch_size, context.sample_count)
         known = known_projections(context, top_fraction=parameters.top_fraction)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from outcrop import Context
+    from outcrop.analysis.references import Reference
     from outcrop_dominant.parameters import DominantParameters
-    from outcrop_dominant.references import Reference
 
 FOLDS = 5
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from outcrop import Accumulator, RestrictedAccumulator
+from outcrop.analysis.references import Reference
 from outcrop.numerics import (
     ComponentsAccumulator,
     Directions,
@@ -17,7 +18,6 @@ from outcrop.numerics import (
     ProjectionStatistics,
     ranks_of,
 )
-from outcrop_dominant.references import Reference
 
 if TYPE_CHECKING:
     from outcrop import Context

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from outcrop.analysis.references import NO_LAYER, Reference
 from outcrop.numerics import jaccard, overlap_p_values, rank_correlation, shared_counts, top_members
-from outcrop_dominant.references import NO_LAYER, Reference
 from outcrop_dominant.sets import Dominance, Selected
 
 if TYPE_CHECKING:

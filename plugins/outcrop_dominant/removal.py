@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
+from outcrop.analysis.references import Reference
 from outcrop.errors import AnalysisError
 from outcrop.numerics import RemovalAccumulator, RemovalStatistics
 from outcrop_dominant.crossfit import Ranking, Scores, cross_fitted_scores
 from outcrop_dominant.inputs import sample_norms
-from outcrop_dominant.references import Reference
 from outcrop_dominant.removal_evidence import RemovalEvidence, weigh_removal
 from outcrop_dominant.sets import DominanceMeasurement
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from outcrop import Layer
+from outcrop.analysis.references import Reference
 from outcrop.numerics import (
     DirectionsAccumulator,
     ProjectionAccumulator,
@@ -17,7 +18,6 @@ from outcrop.numerics import (
     ranks_of,
     split_projections,
 )
-from outcrop_dominant.references import Reference
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -87,15 +87,30 @@ class ProbesAnalysis(Analysis):
     parameters: ClassVar[type[Parameters]] = ProbesParameters
     requires: ClassVar[tuple[str, ...]] = ("blocks", "components")
 
+    def check(self, context: "Context", parameters: Parameters) -> None:
+        """Refuse models that cannot be shown stimuli, samples that no family makes stimuli for, and unknown layers.
+
+        Raises:
+            AnalysisError: A model is only stored, or not in evaluation mode; samples are of another kind; or the
+                reference matches no layer.
+        """
+        from outcrop_probes.probing import check_probing
+
+        assert isinstance(parameters, ProbesParameters)
+        check_probing(context, parameters, _families(parameters))
+
     def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset]":
         """Return the leaves ``response`` and ``verdict``.
 
         Raises:
-            AnalysisError: A model is only stored, or not in evaluation mode; no family makes stimuli of the data's
-                kind; no layer tells samples apart; or samples are of a kind that stimuli are not known for.
+            AnalysisError: No layer tells samples apart.
         """
         from outcrop_probes.probing import probe
 
         assert isinstance(parameters, ProbesParameters)
-        installed = installed_families()
-        return probe(context, parameters, [installed[name] for name in parameters.families])
+        return probe(context, parameters, _families(parameters))
+
+
+def _families(parameters: ProbesParameters) -> "list[StimulusFamily]":
+    installed = installed_families()
+    return [installed[name] for name in parameters.families]

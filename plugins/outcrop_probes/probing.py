@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from outcrop.analysis.references import Reference, find_references
+from outcrop.analysis.references import Reference, check_reference, find_references
 from outcrop.errors import AnalysisError
 from outcrop.stimuli import Stimulus, StimulusFamily, StimulusMaterial
 from outcrop_probes.datasets import response_dataset, verdict_dataset
@@ -47,6 +47,22 @@ class _Subject:
         return self.model, self.reference.layer
 
 
+def check_probing(context: "Context", parameters: "ProbesParameters", families: Sequence[StimulusFamily]) -> None:
+    """Refuse models that cannot be shown stimuli, samples that no family makes stimuli for, and an unknown reference.
+
+    Raises:
+        AnalysisError: A model is only stored, or not in evaluation mode; samples are of another kind; or a reference
+            matches no layer.
+    """
+    check_reference(context.models, parameters.reference)
+    form = find_form(_live_data(context))
+    if not any(family.takes == form.takes for family in families):
+        raise AnalysisError(
+            f"None of the families {', '.join(family.name for family in families)} makes stimuli for samples of kind "
+            f"{form.takes!r}; leave 'families' at 'all'."
+        )
+
+
 def probe(
     context: "Context", parameters: "ProbesParameters", families: Sequence[StimulusFamily]
 ) -> Mapping[str, xr.Dataset]:
@@ -57,11 +73,6 @@ def probe(
     """
     data = _live_data(context)
     form = find_form(data)
-    if not any(family.takes == form.takes for family in families):
-        raise AnalysisError(
-            f"None of the families {', '.join(family.name for family in families)} makes stimuli for samples of kind "
-            f"{form.takes!r}; leave 'families' at 'all'."
-        )
     projections = _projections(context)
     references = find_references(
         context.models, context.result("blocks", "blocks"), _shares(context), layer=parameters.reference

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 import outcrop
 from outcrop import Context, Layer
+from outcrop.analysis.references import Reference
 from outcrop.capture.source import ActivationSource, Visit
 from outcrop.numerics import GramAccumulator, RemovalAccumulator
 from outcrop.store.reading.stored_source import StoredSource
 from outcrop.testing import ArrayModel, IndexData
 from outcrop_dominant.crossfit import Ranking, halves_by_batch
 from outcrop_dominant.parameters import DominantParameters
-from outcrop_dominant.references import Reference
 from outcrop_dominant.removal import measure_removal
 
 BANK = 2048

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from outcrop import Context
+from outcrop.analysis.references import Reference
 from outcrop.capture.source import LiveSource
 from outcrop.numerics import ComponentsAccumulator, RemovalAccumulator, split_projections
 from outcrop.plugins import plugin_registry
 from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block, run_planted
 from outcrop_dominant.analysis import DominantAnalysis
 from outcrop_dominant.parameters import DominantParameters
-from outcrop_dominant.references import Reference
 from outcrop_dominant.removal import removal_leaves
 
 SAMPLES, BATCH = 200, 50

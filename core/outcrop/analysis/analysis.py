@@ -41,6 +41,15 @@ class Analysis(ABC):
     parameters: ClassVar[type[Parameters]] = Parameters
     requires: ClassVar[tuple[str, ...]] = ()
 
+    def check(self, context: "Context", parameters: Parameters) -> None:  # noqa: B027 # few have anything to refuse
+        """Refuse what the analysis cannot be run on; by default nothing.
+
+        Called before anything is computed: results of the analyses that this one requires are not at hand yet.
+
+        Raises:
+            AnalysisError: What was found, what is needed and what to do, in one line.
+        """
+
     @abstractmethod
     def run(self, context: "Context", parameters: Parameters) -> "Mapping[str, xr.Dataset] | xr.Dataset":
         """Return one dataset per leaf of ``produces`` (or the single one); the engine validates and stamps them.

@@ -116,6 +116,17 @@ def find_references(
     return tuple(found)
 
 
+def check_reference(models: "Mapping[str, Sequence[Layer]]", layer: str) -> None:
+    """Refuse a reference that some model has no layer of; see :func:`find_references`.
+
+    Raises:
+        AnalysisError: With what layers there are.
+    """
+    if layer != "auto":
+        for model, layers in models.items():
+            _matching(model, layers, layer)
+
+
 def searched_layers(layers: "Sequence[Layer]", kind: str) -> "list[Layer]":
     """Return the layers that ``blocks`` searched: outputs of network blocks, values after activations, or all."""
     if kind == "all":

@@ -1,7 +1,8 @@
 """Run one analysis over sources of activations, and check what it returns."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -32,6 +33,16 @@ def make_parameters(analysis: type[Analysis], given: Mapping[str, Any]) -> Param
         ) from None
 
 
+def check_analysis(analysis: type[Analysis], context: "Context", parameters: Parameters) -> None:
+    """Ask an analysis whether it can be run, before anything is computed.
+
+    Raises:
+        AnalysisError: It cannot, or failed to tell.
+    """
+    with _boundary(analysis):
+        analysis().check(context, parameters)
+
+
 def run_analysis(analysis: type[Analysis], context: "Context", parameters: Parameters) -> "dict[str, xr.Dataset]":
     """Return the leaves of a result, each validated against its declared kind.
 
@@ -39,12 +50,8 @@ def run_analysis(analysis: type[Analysis], context: "Context", parameters: Param
         AnalysisError: The analysis failed, or returned something else than it declares.
         SchemaError: A leaf does not satisfy its kind.
     """
-    try:
+    with _boundary(analysis):
         returned = analysis().run(context, parameters)
-    except OutcropError:
-        raise
-    except Exception as error:  # the plugin boundary: anything may fail in there
-        raise AnalysisError(f"Analysis {_title(analysis)} failed: {_reason(error)}") from error
     leaves = _by_leaf(analysis, returned)
     kinds = {**analysis.optional, **analysis.produces}
     if not set(analysis.produces) <= set(leaves) <= set(kinds):
@@ -63,6 +70,17 @@ def run_analysis(analysis: type[Analysis], context: "Context", parameters: Param
         annotated[leaf] = annotate_result(dataset, kind)
         validate_result(annotated[leaf])
     return annotated
+
+
+@contextmanager
+def _boundary(analysis: type[Analysis]) -> Generator[None]:
+    """Say whose failure it is: in a plugin anything may fail."""
+    try:
+        yield
+    except OutcropError:
+        raise
+    except Exception as error:
+        raise AnalysisError(f"Analysis {_title(analysis)} failed: {_reason(error)}") from error
 
 
 def _by_leaf(analysis: type[Analysis], returned: "Mapping[str, xr.Dataset] | xr.Dataset") -> "dict[str, xr.Dataset]":

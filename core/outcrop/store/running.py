@@ -1,21 +1,23 @@
 """Run an analysis on models and captures of a study, and store what it returns."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from outcrop.analysis.analysis import Analysis, Parameters
 from outcrop.analysis.context import Context
 from outcrop.analysis.provenance import Provenance, environment
-from outcrop.analysis.run import make_parameters, run_analysis
+from outcrop.analysis.run import check_analysis, make_parameters, run_analysis
 from outcrop.data.description import described_data, describes
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Model
 from outcrop.store.dataset import read_data, write_data
 from outcrop.store.results import has_result, write_result
-from outcrop.store.subjects import find_subjects
+from outcrop.store.subjects import Subject, find_subjects
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
@@ -34,7 +36,6 @@ def run_in_study(
     layers: "Selection",
     parameters: Mapping[str, Any],
     seed: int,
-    requiring: tuple[str, ...] = (),
 ) -> xr.DataTree:
     """Run an analysis after those it requires, unless the study has the result, and return it; see :meth:`Study.run`.
 
@@ -46,58 +47,106 @@ def run_in_study(
         layers: Selected in every model.
         parameters: Of the analysis.
         seed: Of every random choice.
-        requiring: Analyses that wait for this one.
 
     Raises:
-        AnalysisError: Analyses require each other in a circle.
+        AnalysisError: Analyses require each other in a circle, or one of them cannot be run on these models or data.
     """
     from outcrop.plugins import plugin_registry
 
-    if analysis in requiring:
-        raise AnalysisError(
-            f"Analyses require each other in a circle: {' -> '.join([*requiring, analysis])}. Ask their authors."
-        )
     kind = plugin_registry().analysis(analysis)
     checked = make_parameters(kind, parameters)
-    subjects = find_subjects(study, models, data, layers)
-    required = {
-        name: _run_id(run_in_study(study, name, models, data, layers, {}, seed, (*requiring, analysis)))
-        for name in kind.requires
-    }
-    provenance = Provenance(
-        analysis=analysis,
-        version=kind.version,
-        parameters=checked.model_dump(mode="json"),
-        selection=layers if isinstance(layers, str) else "",
-        layers={subject.record.name: tuple(layer.name for layer in subject.layers) for subject in subjects},
-        models=tuple(subject.record for subject in subjects),
-        data=subjects[0].data,
-        requires=required,
-        seed=seed,
-        environment={},
-        started=_now(),
-    )
-    if has_result(study.root, analysis, provenance.run_id):
-        return study.result(analysis, provenance.run_id)
-    described: list[xr.Dataset] = []
-    context = Context(
-        [subject.source() for subject in subjects],
-        sample_count=subjects[0].data.samples,
-        seed=seed,
-        progress=study.progress,
-        results=lambda name, leaf: _required_leaf(study, analysis, required, name, leaf),
-        data=data,
-        described=lambda: _described(study, subjects[0].data.node, data, described),
-        live={subject.record.name: subject.model for subject in subjects if subject.model is not None},
-    )
-    leaves = run_analysis(kind, context, checked)
-    with study.writing(wait=LOCK_PATIENCE):
-        if data is not None:
-            write_data(study.root, data, study.progress, *described)
-        stamped = provenance.model_copy(update={"finished": _now(), "environment": environment()})
-        run = write_result(study.root, leaves, stamped)
-        study.refresh()
-    return study.result(analysis, run)
+    _refuse_circles(kind, ())
+    return _Run(study, find_subjects(study, models, data, layers), data, layers, seed).result(kind, checked)
+
+
+def _refuse_circles(kind: type[Analysis], requiring: tuple[str, ...]) -> None:
+    if kind.name in requiring:
+        raise AnalysisError(
+            f"Analyses require each other in a circle: {' -> '.join([*requiring, kind.name])}. Ask their authors."
+        )
+    for one in _required(kind):
+        _refuse_circles(one, (*requiring, kind.name))
+
+
+def _required(kind: type[Analysis]) -> list[type[Analysis]]:
+    from outcrop.plugins import plugin_registry
+
+    return [plugin_registry().analysis(name) for name in kind.requires]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What an analysis and those that it requires have in common: the subjects, and the seed."""
+
+    study: "Study"
+    subjects: Sequence[Subject]
+    data: "Data | None"
+    layers: "Selection"
+    seed: int
+
+    def result(self, kind: type[Analysis], parameters: Parameters) -> xr.DataTree:
+        """Return the result, computed unless the study has it, once all that must be has agreed to be."""
+        provenance = self._provenance(kind, parameters)
+        if not self._has(provenance):
+            self._check(kind, parameters)
+            self._compute(kind, parameters, provenance)
+        return self.study.result(kind.name, provenance.run_id)
+
+    def _has(self, provenance: Provenance) -> bool:
+        return has_result(self.study.root, provenance.analysis, provenance.run_id)
+
+    def _provenance(self, kind: type[Analysis], parameters: Parameters) -> Provenance:
+        """Return what determines the numbers of a result, which is known before any of it is computed."""
+        return Provenance(
+            analysis=kind.name,
+            version=kind.version,
+            parameters=parameters.model_dump(mode="json"),
+            selection=self.layers if isinstance(self.layers, str) else "",
+            layers={one.record.name: tuple(layer.name for layer in one.layers) for one in self.subjects},
+            models=tuple(one.record for one in self.subjects),
+            data=self.subjects[0].data,
+            requires={one.name: self._provenance(one, make_parameters(one, {})).run_id for one in _required(kind)},
+            seed=self.seed,
+            environment={},
+        )
+
+    def _check(self, kind: type[Analysis], parameters: Parameters) -> None:
+        check_analysis(kind, self._context(None, []), parameters)
+        for one in _required(kind):
+            defaults = make_parameters(one, {})
+            if not self._has(self._provenance(one, defaults)):
+                self._check(one, defaults)
+
+    def _compute(self, kind: type[Analysis], parameters: Parameters, provenance: Provenance) -> None:
+        for one in _required(kind):
+            defaults = make_parameters(one, {})
+            required = self._provenance(one, defaults)
+            if not self._has(required):
+                self._compute(one, defaults, required)
+        started = _now()
+        described: list[xr.Dataset] = []
+        results = partial(_required_leaf, self.study, kind.name, provenance.requires)
+        leaves = run_analysis(kind, self._context(results, described), parameters)
+        with self.study.writing(wait=LOCK_PATIENCE):
+            if self.data is not None:
+                write_data(self.study.root, self.data, self.study.progress, *described)
+            times = {"started": started, "finished": _now(), "environment": environment()}
+            write_result(self.study.root, leaves, provenance.model_copy(update=times))
+            self.study.refresh()
+
+    def _context(self, results: Callable[[str, str], xr.Dataset] | None, described: list[xr.Dataset]) -> Context:
+        """Return what an analysis is given; a description of the samples that it asks for is handed back too."""
+        samples = self.subjects[0].data
+        return Context(
+            [one.source() for one in self.subjects],
+            sample_count=samples.samples,
+            seed=self.seed,
+            progress=self.study.progress,
+            results=results,
+            data=self.data,
+            described=lambda: _described(self.study, samples.node, self.data, described),
+            live={one.record.name: one.model for one in self.subjects if one.model is not None},
+        )
 
 
 def _described(study: "Study", node: str, data: "Data | None", computed: list[xr.Dataset]) -> xr.Dataset | None:
@@ -119,11 +168,6 @@ def _required_leaf(study: "Study", analysis: str, required: Mapping[str, str], n
             f"{', '.join(required) or 'none'}. Add it to 'requires'."
         )
     return study.result(name, required[name])[leaf].to_dataset()
-
-
-def _run_id(result: xr.DataTree) -> str:
-    record: dict[str, Any] = json.loads(result.attrs["provenance"])
-    return str(record["run_id"])
 
 
 def _now() -> str:

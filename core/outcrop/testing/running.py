@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from outcrop.analysis.context import Context
-from outcrop.analysis.run import make_parameters, run_analysis
+from outcrop.analysis.run import check_analysis, make_parameters, run_analysis
 from outcrop.capture.source import ActivationSource, LiveSource
 from outcrop.plugins import plugin_registry
 from outcrop.testing.arrays import ArrayModel, IndexData
@@ -92,19 +93,21 @@ def run_on_sources(
     earlier: dict[str, Result] = {}
 
     def run(one: "type[Analysis]", given: Mapping[str, Any]) -> Result:
-        for name in one.requires:
-            if name not in earlier:
-                earlier[name] = run(plugin_registry().analysis(name), {})
-        context = Context(
+        parameters = make_parameters(one, given)
+        context = partial(
+            Context,
             sources,
             sample_count=sample_count,
             seed=seed,
-            results=lambda name, leaf: earlier[name][leaf],
             data=data,
             described=None if described is None else lambda: described,
             live=live,
         )
-        return run_analysis(one, context, make_parameters(one, given))
+        check_analysis(one, context(), parameters)
+        for name in one.requires:
+            if name not in earlier:
+                earlier[name] = run(plugin_registry().analysis(name), {})
+        return run_analysis(one, context(results=lambda name, leaf: earlier[name][leaf]), parameters)
 
     return run(analysis, parameters or {})
 

@@ -43,7 +43,7 @@ def _plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     from outcrop.plugins import PluginRegistry
 
     module = ModuleType("building_plugin")
-    module.outcrop_analyses = outcrop.hookimpl(specname="outcrop_analyses")(lambda: [Building, Asking, Circling])  # type: ignore[attr-defined] # made here
+    module.outcrop_analyses = outcrop.hookimpl(specname="outcrop_analyses")(lambda: [Building, Asking, Circling, Choosy, Above, Broken])  # type: ignore[attr-defined] # made here
     monkeypatch.setitem(__import__("sys").modules, "building_plugin", module)
     entries = [
         EntryPoint("building", "building_plugin", "outcrop"),
@@ -82,3 +82,58 @@ def test_asking_for_what_is_not_required_is_refused(
 def test_a_circle_is_refused(open_study: Callable[..., Study], model: ArrayModel, data: IndexData) -> None:
     with pytest.raises(AnalysisError, match="require each other in a circle: circling -> circling"):
         open_study().run("circling", models=[model], data=data)
+
+
+class Choosy(Building):
+    name = "choosy"
+    checked: ClassVar[list[int]] = []
+
+    def check(self, context: Context, parameters: Parameters) -> None:
+        self.checked.append(context.sample_count)
+        with pytest.raises(AnalysisError, match="No result of 'blocks' is at hand"):
+            context.result("blocks", "pairwise")
+        if parameters.model_dump().get("broken"):
+            raise ZeroDivisionError
+        if context.sample_count < 1000:
+            raise AnalysisError(f"Analysis 'choosy' needs 1000 samples; the data has {context.sample_count}.")
+
+
+class Above(Building):
+    name = "above"
+    requires = ("blocks", "choosy")
+
+
+class BrokenParameters(Parameters):
+    broken: bool = True
+
+
+class Broken(Choosy):
+    name = "broken"
+    parameters = BrokenParameters
+
+
+@pytest.mark.parametrize("analysis", ["choosy", "above"])
+def test_what_cannot_be_run_is_refused_before_what_it_requires_has_run(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData, analysis: str
+) -> None:
+    study = open_study()
+    with pytest.raises(AnalysisError, match=f"'choosy' needs 1000 samples; the data has {len(data)}"):
+        study.run(analysis, models=[model], data=data)
+    assert not study.results.children
+
+
+def test_a_check_that_fails_says_whose_it_is(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData
+) -> None:
+    with pytest.raises(AnalysisError, match=r"Analysis 'broken' \(.*\) failed: ZeroDivisionError"):
+        open_study().run("broken", models=[model], data=data)
+
+
+def test_a_result_at_hand_is_not_checked_again_nor_what_it_requires(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study()
+    with monkeypatch.context() as patched:
+        patched.setattr(Choosy, "check", Building.check)
+        expected = study.run("choosy", models=[model], data=data)
+    assert study.run("choosy", models=[model], data=data).identical(expected)

@@ -8,12 +8,12 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from outcrop import Context
+from outcrop.analysis.references import Reference
 from outcrop.data import ArrayData, ImageArray
 from outcrop.errors import AnalysisError
 from outcrop.numerics import auroc
 from outcrop_dominant.association import association_dataset
 from outcrop_dominant.parameters import DominantParameters
-from outcrop_dominant.references import Reference
 from outcrop_schemas import KINDS
 
 SAMPLES = 400

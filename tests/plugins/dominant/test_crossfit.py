@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from outcrop import Context
+from outcrop.analysis.references import Reference
 from outcrop.capture.source import LiveSource
 from outcrop.numerics import RemovalAccumulator
 from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block
 from outcrop_dominant.crossfit import Ranking, cross_fitted_scores, halves_by_batch
-from outcrop_dominant.references import Reference
 
 SAMPLES = 120
 

@@ -8,6 +8,7 @@ import xarray as xr
 from PIL import Image
 
 from outcrop import Context
+from outcrop.analysis.references import Reference
 from outcrop.capture.source import LiveSource
 from outcrop.data.arrays import ArrayData
 from outcrop.data.dataset import Data
@@ -17,7 +18,6 @@ from outcrop.plugins import plugin_registry
 from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block, run_planted
 from outcrop_dominant.inputs import sample_norms
 from outcrop_dominant.parameters import DominantParameters
-from outcrop_dominant.references import Reference
 from outcrop_dominant.removal import measure_removal, removal_leaves
 from outcrop_dominant.removal_evidence import weigh_removal
 

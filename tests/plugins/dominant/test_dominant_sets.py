@@ -5,13 +5,13 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 
 from outcrop.analysis.context import Context
+from outcrop.analysis.references import Reference
 from outcrop.analysis.run import make_parameters, run_analysis
 from outcrop.capture.source import LiveSource
 from outcrop.numerics import split_projections
 from outcrop.testing import ArrayModel, IndexData, noise_layers, planted_block
 from outcrop_components.analysis import ComponentsAnalysis
 from outcrop_dominant.datasets import dominance_dataset, overlap_dataset
-from outcrop_dominant.references import Reference
 from outcrop_dominant.sets import DominanceMeasurement, known_projections, select_members
 
 SAMPLES = 160
