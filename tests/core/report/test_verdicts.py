@@ -269,3 +269,16 @@ def test_a_map_without_components_that_were_not_found_says_so(make_run):
     many = layers.assign(unconverged=("layer", np.ones(32, dtype=bool))).assign_attrs(passes=0)
     assert " The first principal component of 20 layers had" in unconverged_layers(Run("c", "r", {"p": many}), "deep")
     assert " and 12 more. There" in unconverged_layers(Run("c", "r", {"p": many}), "deep")
+
+
+def test_similarity_is_the_large_map_in_whatever_order_a_store_lists_the_variables(make_run):
+    leaves = make_run([("deep", 20, None)])
+    listed = leaves["pairwise"][sorted(leaves["pairwise"].data_vars)]
+    assert next(iter(listed.data_vars)) == "pc_alignment"
+    (drawing,) = draw_pairwise(listed, Run("blocks", "r1", {"pairwise": listed, "blocks": leaves["blocks"]}))
+    shown = [tag for plot in drawing.plots for tag in plot.tags if tag.get("role") in ("main", "side")]
+    assert [(tag["role"], tag["title"]) for tag in shown] == [
+        ("main", "CKA"),
+        ("side", "CKA without the first principal component"),
+        ("side", "Alignment of first principal components"),
+    ]
