@@ -43,7 +43,8 @@ def _plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     from outcrop.plugins import PluginRegistry
 
     module = ModuleType("building_plugin")
-    module.outcrop_analyses = outcrop.hookimpl(specname="outcrop_analyses")(lambda: [Building, Asking, Circling, Choosy, Above, Broken])  # type: ignore[attr-defined] # made here
+    analyses = [Building, Asking, Circling, Choosy, Above, Broken]
+    module.outcrop_analyses = outcrop.hookimpl(specname="outcrop_analyses")(lambda: analyses)  # type: ignore[attr-defined] # made here
     monkeypatch.setitem(__import__("sys").modules, "building_plugin", module)
     entries = [
         EntryPoint("building", "building_plugin", "outcrop"),
