@@ -213,6 +213,7 @@ def _wait_for_running(futures: Iterable[Future[Any]]) -> None:
 def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
     """Give threads for some models, each of which has its share of what one operation runs on."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     from outcrop.models.module_hooks import uncompiled
 
@@ -221,7 +222,7 @@ def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(models, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
     compiler = "torch._dynamo" in sys.modules
     # Every visit sets and resets for the whole process what is compiled: this one comes first and goes last.
-    with uncompiled():
+    with uncompiled(), threadpool_limits(share, user_api="blas"):  # numpy's threads, which are not torch's
         try:
             # The calling thread works while the others do. Set last, since later threads take over what was set last.
             torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -181,6 +182,21 @@ def test_threads_that_come_later_run_on_as_many_cores_as_before() -> None:
     thread.start()
     thread.join()
     assert found == [4]
+
+
+def test_numpys_products_keep_to_their_models_share_of_the_threads() -> None:
+    def limits() -> list[int]:
+        return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+
+    recorder = Recorder()
+    found: list[list[int]] = []
+    recorder.at = lambda *_: found.append(limits())
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        streamed(models(), recorder)
+        assert limits() == [3] * len(limits())
+    share = 4 // at_once(models())
+    assert found
+    assert all(one == [share] * len(one) for one in found)
 
 
 def in_order(of: list[Model], *accumulators: Any, **options: Any) -> None:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -201,20 +201,23 @@ def flatten_samples(values: Float[Tensor, "sample ..."]) -> Float[Tensor, "sampl
 
 
 def symmetric_product(features: Float[Tensor, "row feature"]) -> Float[Tensor, "row row"]:
-    """Return ``X X'``, computing what is on and below the diagonal in strips of rows, and mirroring the rest."""
+    """Return ``X X'``, computing about half of it and mirroring the rest."""
     rows = len(features)
     if rows < 64:
         return features @ features.T
-    # One thread keeps its pace in narrow strips; several divide a strip among them, and a GPU wants it large.
-    strips = 4 if features.device.type == "cpu" and torch.get_num_threads() == 1 else 2
-    ends = [rows * place // strips for place in range(strips + 1)]
+    if features.device.type == "cpu" and torch.get_num_threads() == 1:
+        # numpy calls BLAS' own symmetric product, which torch does not offer. Its threads and torch's would wait for
+        # one another, so it is for where there is one.
+        array = features.numpy(force=True)
+        with np.errstate(all="ignore"):  # what leaves the range of the type is seen in the matrix
+            return torch.from_numpy(array @ array.T)
+    half = rows // 2
     product = features.new_zeros(rows, rows)
-    # Features by the million do not stay in a processor's caches from one strip to the next.
+    # Features by the million do not stay in a processor's caches from one half to the next.
     for part in _parts(features) if features.device.type == "cpu" else (features,):
-        for start, stop in pairwise(ends):
-            product[start:stop, :stop].addmm_(part[start:stop], part[:stop].T)
-    for start, stop in pairwise(ends):
-        product[:start, start:stop] = product[start:stop, :start].T
+        product[:half, :half].addmm_(part[:half], part[:half].T)
+        product[half:].addmm_(part[half:], part.T)
+    product[:half, half:] = product[half:, :half].T
     return product
 
 

@@ -28,6 +28,24 @@ def test_the_mirrored_product_is_the_product(rows, threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.filterwarnings("error")
+def test_the_mirrored_product_takes_any_strides_and_values(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        values = torch.randn(70, 30, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+        for x in (values.conj().imag, values.real[:, 3:17], values.real.T.contiguous().T):
+            torch.testing.assert_close(symmetric_product(x), x @ x.T)
+        large = values.real.float() * 1e30
+        large[0, 0], large[1, 1] = torch.inf, torch.nan
+        found, expected = symmetric_product(large), large @ large.T
+        torch.testing.assert_close(found.isfinite(), expected.isfinite())
+        assert found[2, 3].isinf() == expected[2, 3].isinf()
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 100.0, 1000.0])
 def test_no_offset_costs_the_digits_of_the_variance(offset):
     values = torch.randn(128, 300, generator=torch.Generator().manual_seed(0)) + offset
