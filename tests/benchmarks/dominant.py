@@ -66,6 +66,15 @@ class Planted(ActivationSource):
         made.layers = tuple(layer for layer in self.layers if layer.name in names)
         return made
 
+    def uses(self) -> frozenset[int]:
+        """Return nothing: making values changes nothing."""
+        return frozenset()
+
+    def split(self, count: int) -> "list[Planted]":
+        """Return as many runs of the layers."""
+        runs = np.array_split(np.arange(len(self.layers)), count)
+        return [self.of_layers({self.layers[place].name for place in run}) for run in runs]
+
     def values(self, layer: Layer, index: NDArray[np.int64]) -> torch.Tensor:
         """Return the values of some samples."""
         chosen = torch.from_numpy(index)

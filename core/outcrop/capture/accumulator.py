@@ -49,17 +49,17 @@ class Accumulator(ABC):
 
 
 class ReducingAccumulator(Accumulator):
-    """An accumulator that reduces the values of a layer and then takes them, so that models can run at the same time.
+    """An accumulator that reduces the values of a layer and then takes them, so that layers can come at the same time.
 
-    What :meth:`reduce` does is the larger part of the work, and needs nothing of other models.
+    What :meth:`reduce` does is the larger part of the work, and needs nothing of other layers.
     """
 
     @abstractmethod
     def reduce(self, model: str, layer: Layer, sample_index: NDArray[np.int64], values: "Tensor") -> Any:
         """Return what is needed of the values (sample, ...) of one layer for one group, valid during the call only.
 
-        The groups of one model come one after the other; different models may come at the same time, from different
-        threads, and may be a few groups apart.
+        The groups of one layer come one after the other; different models, and different layers of a stored one, may
+        come at the same time, from different threads, and may be a few groups apart.
         """
 
     @abstractmethod

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator
-from outcrop.capture.parallel import all_reduce, models_at_once, visit_together
+from outcrop.capture.parallel import all_reduce, side_by_side, visit_together
 from outcrop.capture.source import ActivationSource
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
@@ -63,11 +63,11 @@ def _one_pass(
     for accumulator in accumulators:
         accumulator.begin_pass(index)
     with progress(f"{names} (pass {index + 1})" if index else names, len(order) * len(sources)) as advance:
-        streams = [source.groups(order, batch_size) for source in sources]
+        visited, at_once = side_by_side(sources, accumulators, batch_size)
+        streams = [source.groups(order, batch_size) for source in visited]
         try:
-            models = models_at_once(sources, accumulators, batch_size)
-            if models > 1 and all_reduce(accumulators):
-                visit_together(sources, streams, accumulators, models=models, advance=advance)
+            if at_once > 1 and all_reduce(accumulators):
+                visit_together(visited, streams, accumulators, at_once=at_once, advance=advance)
                 return
             for together in zip(*streams, strict=True):
                 for source, (sample_index, visit) in zip(sources, together, strict=True):

@@ -1,7 +1,8 @@
-"""Run several models at the same time, each on a share of the processor's cores.
+"""Run several models at the same time, or layers of a stored one, each on a share of the processor's cores.
 
-A model alone on all cores loses time wherever its threads wait for one another: at every small operation, and in
-Python. Models side by side do not wait. What accumulators take, they take on one thread and in the same order as ever.
+A model alone on all cores loses time wherever its threads wait for one another: at every small operation, in Python,
+and while values are read. Models side by side do not wait, nor do layers that need nothing of one another. What
+accumulators take, they take on one thread and in the same order as ever.
 """
 
 import sys
@@ -73,6 +74,26 @@ def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[A
     return 1 if (AHEAD + 1) * held > BUDGET or count * max(work) > IMBALANCE * sum(work) else count
 
 
+def side_by_side(
+    sources: Sequence[ActivationSource], accumulators: Sequence[Accumulator], group_size: int
+) -> tuple[Sequence[ActivationSource], int]:
+    """Return the sources to visit, and how many of them at the same time; one model is split where it can be.
+
+    Args:
+        sources: One per model.
+        accumulators: All that are fed.
+        group_size: Samples of a group.
+    """
+    import torch
+
+    if len(sources) == 1:
+        parts = sources[0].split(min(torch.get_num_threads(), MOST_MODELS))
+        at_once = models_at_once(parts, accumulators, group_size)
+        if at_once > 1:
+            return parts, at_once
+    return sources, models_at_once(sources, accumulators, group_size)
+
+
 def all_reduce(accumulators: Sequence[Accumulator]) -> TypeGuard[Sequence[ReducingAccumulator]]:
     """Return whether accumulators can be fed while other models run."""
     return all(isinstance(accumulator, ReducingAccumulator) for accumulator in accumulators)
@@ -103,24 +124,24 @@ def visit_together(
     streams: Sequence[Groups],
     accumulators: Sequence[ReducingAccumulator],
     *,
-    models: int,
+    at_once: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Feed accumulators with all groups of all sources, some models at a time.
+    """Feed accumulators with all groups of all sources, some of these at a time.
 
     Args:
-        sources: One per model.
+        sources: One per model, or the parts of one.
         streams: Their groups.
         accumulators: What the values are reduced to.
-        models: How many run at the same time.
-        advance: Called with the number of samples that a model has seen.
+        at_once: How many run at the same time.
+        advance: Called with the number of samples that a model has seen, by the first of its parts.
 
     Raises:
         AnalysisError: A model gives fewer groups than the others.
     """
     with (
         kept_memory(largest=LARGEST_KEPT),
-        _reducers(models) as pool,
+        _reducers(at_once) as pool,
         closing(_rounds(sources, streams, accumulators, pool, advance)) as rounds,
     ):
         for together in rounds:
@@ -142,6 +163,7 @@ def _rounds(
     """Yield what all models have given for one group after the other, while the next groups are under way."""
     ready: list[deque[_Reduced | None]] = [deque() for _ in sources]
     running: dict[Future[_Reduced | None], int] = {}
+    names = [source.name for source in sources]
     stop = Event()
     try:
         while True:
@@ -165,8 +187,9 @@ def _rounds(
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 found = future.result()
-                ready[running.pop(future)].append(found)
-                if found is not None:
+                place = running.pop(future)
+                ready[place].append(found)
+                if found is not None and place == names.index(names[place]):
                     advance(len(found.sample_index))
     finally:
         stop.set()
@@ -210,16 +233,16 @@ def _wait_for_running(futures: Iterable[Future[Any]]) -> None:
 
 
 @contextmanager
-def _reducers(models: int) -> Generator[ThreadPoolExecutor]:
-    """Give threads for some models, each of which has its share of what one operation runs on."""
+def _reducers(at_once: int) -> Generator[ThreadPoolExecutor]:
+    """Give some threads, each of which has its share of what one operation runs on."""
     import torch
     from threadpoolctl import threadpool_limits
 
     from outcrop.models.module_hooks import uncompiled
 
     threads = torch.get_num_threads()
-    share = max(1, threads // models)
-    pool = ThreadPoolExecutor(models, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
+    share = max(1, threads // at_once)
+    pool = ThreadPoolExecutor(at_once, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
     compiler = "torch._dynamo" in sys.modules
     # Every visit sets and resets for the whole process what is compiled: this one comes first and goes last.
     with uncompiled(), threadpool_limits(share, user_api="blas"):  # numpy's threads, which are not torch's

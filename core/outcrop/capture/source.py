@@ -56,6 +56,13 @@ class ActivationSource(ABC):
         """
         return None
 
+    def split(self, _count: int) -> list[Self]:
+        """Return sources of some layers each, in order, at most so many, that may be visited at the same time.
+
+        Itself alone, as by default, where its layers come one after the other.
+        """
+        return [self]
+
     def of_layers(self, names: Collection[str]) -> Self:
         """Return the same source with some of its layers only; no other is computed or read."""
         made = copy(self)

@@ -50,14 +50,14 @@ class _Model:
         masks: Different masks of samples kept (mask, sample position).
         of_mask: For each mask given, its place among these.
         totals: None before the first group has ended.
-        subsets: Positions of the samples of a group and its subsets, as all layers of the group share them.
+        subsets: Of the groups under way, by their samples, as all layers of a group share them.
         group: Layers of the present group by row.
     """
 
     masks: NDArray[np.bool_]
     of_mask: NDArray[np.int64]
     totals: RemovalTotals | None
-    subsets: tuple[NDArray[np.int64], Subsets] | None
+    subsets: dict[bytes, Subsets]
     group: dict[int, _Reduced]
 
 
@@ -170,6 +170,7 @@ class RemovalAccumulator(ReducingAccumulator):
                 continue
             if model.totals is None:
                 model.totals = RemovalTotals(len(model.masks), len(rows))
+            model.subsets.pop(samples.tobytes(), None)
             group, model.group = model.group, {}
             kept = model.masks[:, samples]
             few = kept.sum(axis=1) < LEAST_SAMPLES
@@ -185,9 +186,7 @@ class RemovalAccumulator(ReducingAccumulator):
         """
         same = self.group_size == other.group_size and self._chosen == other._chosen
         if not same or not _same(self._given, other._given):
-            raise AnalysisError(
-                "Only accumulators of the same group size, masks and layers can be merged; theirs differ."
-            )
+            raise AnalysisError("Only accumulators of the same group size, masks and layers merge; theirs differ.")
         if not other._rows.layers:
             return
         order = self._rows.merge(other._rows)
@@ -236,21 +235,22 @@ class RemovalAccumulator(ReducingAccumulator):
                     f"There are no masks for model {name!r}; give some for every model that is streamed."
                 )
             different, place = np.unique(masks, axis=0, return_inverse=True)
-            self._models[name] = _Model(different, place.reshape(-1), None, None, {})
+            # Two threads may come at once; the first one's stays.
+            self._models.setdefault(name, _Model(different, place.reshape(-1), None, {}, {}))
         return self._models[name]
 
     def _subsets(self, name: str, sample_index: NDArray[np.int64]) -> Subsets:
         """Return the subsets that a model's masks make of a group."""
-        model = self._model(name)
-        last = model.subsets
-        if last is None or not np.array_equal(last[0], sample_index):
+        model, key = self._model(name), sample_index.tobytes()
+        found = model.subsets.get(key)
+        if found is None:
             if len(sample_index) and sample_index.max() >= model.masks.shape[1]:
                 raise AnalysisError(
                     f"The masks of model {name!r} are of {model.masks.shape[1]} samples, and sample "
                     f"{sample_index.max()} came; give masks of all samples of the data, by position."
                 )
-            last = model.subsets = sample_index.copy(), Subsets.of(model.masks[:, sample_index])
-        return last[1]
+            found = model.subsets.setdefault(key, Subsets.of(model.masks[:, sample_index]))
+        return found
 
     def _rows_of(self, name: str) -> list[int]:
         return [row for row, (model, _) in enumerate(self._rows.layers) if model == name]

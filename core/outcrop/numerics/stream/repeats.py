@@ -29,7 +29,7 @@ class Repeats(Generic[Result]):
 
     A layer repeats another one of its model where it is the same memory, not written to since (identities, dropout
     that is off, flattening). The last layer's tensor is held, so that no address is mistaken for that of freed memory;
-    the network needs it at that time anyway. Different models may ask from different threads.
+    the network needs it at that time anyway. Different threads may ask, of a model too: then repeats may be missed.
     """
 
     def __init__(self) -> None:

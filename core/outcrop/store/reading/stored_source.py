@@ -1,7 +1,9 @@
 """Activations of a study as a source for analyses."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,23 @@ class StoredSource(ActivationSource):
         self.layers = layers
         self._budget = memory_budget
         self._values = {layer.name: capture.values_of(layer.name) for layer in layers}
+
+    def uses(self) -> frozenset[int]:
+        """Return nothing: reading changes nothing."""
+        return frozenset()
+
+    def split(self, count: int) -> list[Self]:
+        """Return sources of about equally many bytes each, in the order of the layers."""
+        sizes = np.cumsum([0, *map(bytes_per_sample, self.layers)])
+        ends = [int(np.abs(sizes - sizes[-1] * part / count).argmin()) for part in range(1, count)]
+        parts = [self.layers[start:end] for start, end in pairwise([0, *ends, len(self.layers)])]
+        used = [part for part in parts if part]
+        return [self._of(part, self._budget // len(used)) for part in used]
+
+    def _of(self, layers: tuple[Layer, ...], budget: int) -> Self:
+        made = copy(self)
+        made.layers, made._budget = layers, budget
+        return made
 
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:
         """Yield groups of ``group_size`` samples, the last one of what remains."""

@@ -118,7 +118,7 @@ def test_layers_that_are_not_compared_are_passed_over(layers):
     # No masks are asked for of a model that has no layer to compare.
     of_one = RemovalAccumulator({"net": masks}, group_size=GROUP, layers={"net": chosen})
     assert list(fed(fed(of_one, layers, groups_of(), "other"), layers, groups_of()).finish()) == ["net"]
-    with pytest.raises(AnalysisError, match="same group size, masks and layers can be merged"):
+    with pytest.raises(AnalysisError, match="same group size, masks and layers merge"):
         accumulator.merge(RemovalAccumulator(masks, group_size=GROUP))
 
 
@@ -251,5 +251,5 @@ def test_what_does_not_fit_the_masks_is_refused(layers):
         removal(np.ones((1, 140), dtype=bool), layers)
     with pytest.raises(AnalysisError, match=r"at least 4 samples in a batch; no mask keeps as many of any\. Keep more"):
         removal(np.zeros((1, SAMPLES), dtype=bool), layers)
-    with pytest.raises(AnalysisError, match=r"same group size, masks and layers can be merged; theirs differ"):
+    with pytest.raises(AnalysisError, match=r"same group size, masks and layers merge; theirs differ"):
         RemovalAccumulator(np.ones((1, 8), dtype=bool)).merge(RemovalAccumulator(np.ones((2, 8), dtype=bool)))
