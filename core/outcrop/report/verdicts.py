@@ -154,7 +154,16 @@ def _removal(row: dict[str, Any]) -> str:
         return f"{joint} with nothing outside to stand out from, they cannot be told from a network of similar layers"
     if row["contrast"] <= 0:
         return f"{joint} they do not stand out from the other layers"
-    return f"{joint} without it they still stand out by {float(row['contrast_without_pc1']):.2f}"
+    return f"{joint} without it they still stand out by {float(row['contrast_without_pc1']):.2f}{_shrunk(row)}"
+
+
+def _shrunk(row: dict[str, Any]) -> str:
+    """Return how many layers in a row stay similar without the component, where these are fewer."""
+    effect = float(row["removal_effect"])
+    if not effect > 0:
+        return ""
+    left = round(row["layer_count"] * (1 - effect / float(row["score"])))
+    return f", though {f'only {left} in a row stay' if left else 'no row of them stays'} similar"
 
 
 def _left(row: dict[str, Any]) -> str:

@@ -115,6 +115,7 @@ def test_similar_layers_that_are_no_block_say_which_sign_is_missing(make_run, su
     run["blocks"]["dissolved"][:] = dissolved
     run["blocks"]["is_block"][:] = False
     run["blocks"]["contrast_without_pc1"][:] = 0.21
+    run["blocks"]["removal_effect"][:] = 0.0
     run["blocks"]["verdict"] = ("model", ["similar layers, not a block"])
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert verdict.tone == "partial"
@@ -162,6 +163,27 @@ def test_results_of_an_earlier_version_are_told_by_what_they_judged(
         run["blocks"][name][:] = value
     (verdict,) = read_verdicts(Run("blocks", "r1", run))
     assert verdict.sentences[0].endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"),
+    [
+        (0.0, " by 0.21."),
+        (-0.1, " by 0.21."),
+        (np.nan, " by 0.21."),
+        (0.5, " by 0.21, though only {half} in a row stay similar."),
+        (1.0, " by 0.21, though no row of them stays similar."),
+    ],
+)
+def test_layers_that_stand_out_without_the_component_and_are_fewer_are_counted(make_run, effect, words):
+    run = make_run([("deep", 109, (38, 91))])
+    blocks = run["blocks"]
+    blocks["dissolved"][:] = blocks["is_block"][:] = False
+    blocks["contrast_without_pc1"][:] = 0.21
+    blocks["removal_effect"][:] = effect * blocks["score"].values
+    (verdict,) = read_verdicts(Run("blocks", "r1", run))
+    half = round(int(blocks["layer_count"].item()) / 2)
+    assert verdict.sentences[0].endswith(f"without it they still stand out{words.format(half=half)}")
 
 
 @pytest.mark.parametrize(
