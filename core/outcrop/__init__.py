@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from outcrop.analysis.analysis import Analysis, Parameters
     from outcrop.analysis.context import Context
     from outcrop.api import open, version  # noqa: A004 - the public name, as in xarray and zarr
-    from outcrop.capture.accumulator import Accumulator
+    from outcrop.capture.accumulator import Accumulator, ReducingAccumulator
     from outcrop.capture.restricted import RestrictedAccumulator
     from outcrop.data import Data, load_data
     from outcrop.errors import OutcropError
@@ -37,6 +37,7 @@ _HOMES = {
     "Model": "outcrop.models",
     "OutcropError": "outcrop.errors",
     "Parameters": "outcrop.analysis.analysis",
+    "ReducingAccumulator": "outcrop.capture.accumulator",
     "RestrictedAccumulator": "outcrop.capture.restricted",
     "Stimulus": "outcrop.stimuli",
     "StimulusFamily": "outcrop.stimuli",
@@ -61,6 +62,7 @@ __all__ = [
     "Model",
     "OutcropError",
     "Parameters",
+    "ReducingAccumulator",
     "RestrictedAccumulator",
     "Stimulus",
     "StimulusFamily",
