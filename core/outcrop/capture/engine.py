@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator
+from outcrop.capture.numpy_threads import numpy_threads
 from outcrop.capture.parallel import all_reduce, side_by_side, visit_together
 from outcrop.capture.source import ActivationSource
 from outcrop.errors import AnalysisError
@@ -45,10 +46,13 @@ def stream(
             )
     passes = 0
     wanting = list(accumulators)
-    while wanting:
-        _one_pass(sources, wanting, order(passes), passes, batch_size, progress)
-        passes += 1
-        wanting = [accumulator for accumulator in wanting if accumulator.needs_pass()]
+    import torch
+
+    with numpy_threads(torch.get_num_threads()):
+        while wanting:
+            _one_pass(sources, wanting, order(passes), passes, batch_size, progress)
+            passes += 1
+            wanting = [accumulator for accumulator in wanting if accumulator.needs_pass()]
 
 
 def _one_pass(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from outcrop.capture.accumulator import Accumulator, ReducingAccumulator
 from outcrop.capture.allocation import kept_memory
+from outcrop.capture.numpy_threads import numpy_threads
 from outcrop.capture.source import FORWARD_BYTES, ActivationSource, Visit, bytes_per_sample
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
@@ -134,15 +135,16 @@ def visit_together(
         streams: Their groups.
         accumulators: What the values are reduced to.
         at_once: How many run at the same time.
-        advance: Called with the number of samples that a model has seen, by the first of its parts.
+        advance: Called with the number of samples that models have seen, each for itself.
 
     Raises:
         AnalysisError: A model gives fewer groups than the others.
     """
+    models = len({source.name for source in sources})
     with (
         kept_memory(largest=LARGEST_KEPT),
         _reducers(at_once) as pool,
-        closing(_rounds(sources, streams, accumulators, pool, advance)) as rounds,
+        closing(_rounds(sources, streams, accumulators, pool)) as rounds,
     ):
         for together in rounds:
             for source, (sample_index, layers) in zip(sources, together, strict=True):
@@ -151,6 +153,7 @@ def visit_together(
                         accumulator.take(source.name, layer, sample_index, one)
             for accumulator in accumulators:
                 accumulator.end_batch()
+            advance(models * len(together[0].sample_index))
 
 
 def _rounds(
@@ -158,12 +161,10 @@ def _rounds(
     streams: Sequence[Groups],
     accumulators: Sequence[ReducingAccumulator],
     pool: ThreadPoolExecutor,
-    advance: Callable[[int], None],
 ) -> Generator[tuple[_Reduced, ...]]:
     """Yield what all models have given for one group after the other, while the next groups are under way."""
     ready: list[deque[_Reduced | None]] = [deque() for _ in sources]
     running: dict[Future[_Reduced | None], int] = {}
-    names = [source.name for source in sources]
     stop = Event()
     try:
         while True:
@@ -187,10 +188,7 @@ def _rounds(
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 found = future.result()
-                place = running.pop(future)
-                ready[place].append(found)
-                if found is not None and place == names.index(names[place]):
-                    advance(len(found.sample_index))
+                ready[running.pop(future)].append(found)
     finally:
         stop.set()
         _wait_for_running(running)
@@ -236,7 +234,6 @@ def _wait_for_running(futures: Iterable[Future[Any]]) -> None:
 def _reducers(at_once: int) -> Generator[ThreadPoolExecutor]:
     """Give some threads, each of which has its share of what one operation runs on."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     from outcrop.models.module_hooks import uncompiled
 
@@ -245,7 +242,7 @@ def _reducers(at_once: int) -> Generator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(at_once, "outcrop-model", initializer=torch.set_num_threads, initargs=(share,))
     compiler = "torch._dynamo" in sys.modules
     # Every visit sets and resets for the whole process what is compiled: this one comes first and goes last.
-    with uncompiled(), threadpool_limits(share, user_api="blas"):  # numpy's threads, which are not torch's
+    with uncompiled(), numpy_threads(share):
         try:
             # The calling thread works while the others do. Set last, since later threads take over what was set last.
             torch.set_num_threads(1)

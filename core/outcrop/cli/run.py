@@ -76,6 +76,7 @@ def command(
     data = load_samples(data_reference, limit, strict)
     check_samples(models, data)
     study = outcrop.open(location, mode="a", progress=progress)
+    study.check(analysis, models=models, data=data, layers=selection, parameters=parameters, seed=seed)
     said = _keep(study, chosen, data, selection, keep_activations, batch_size)
     result = study.run(analysis, models=models, data=data, layers=selection, parameters=parameters, seed=seed)
     if as_json:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -17,7 +17,7 @@ from outcrop.errors import AnalysisError
 from outcrop.models.model import Model
 from outcrop.store.dataset import read_data, write_data
 from outcrop.store.results import has_result, write_result
-from outcrop.store.subjects import Subject, find_subjects
+from outcrop.store.subjects import find_subjects
 
 if TYPE_CHECKING:
     from outcrop.data.dataset import Data
@@ -28,35 +28,52 @@ LOCK_PATIENCE = 600.0
 """Seconds that a finished analysis waits for another writer before it gives up."""
 
 
-def run_in_study(
-    study: "Study",
-    analysis: str,
-    models: Sequence[Model | str],
-    data: "Data | None",
-    layers: "Selection",
-    parameters: Mapping[str, Any],
-    seed: int,
-) -> xr.DataTree:
-    """Run an analysis after those it requires, unless the study has the result, and return it; see :meth:`Study.run`.
+@dataclass(frozen=True)
+class Asked:
+    """What an analysis is asked about.
 
-    Args:
-        study: Where captures are read and the result is stored.
-        analysis: Its name.
+    Attributes:
         models: Live ones, or names of captured ones.
         data: What live models see.
         layers: Selected in every model.
         parameters: Of the analysis.
         seed: Of every random choice.
+    """
+
+    models: Sequence[Model | str]
+    data: "Data | None"
+    layers: "Selection"
+    parameters: Mapping[str, Any]
+    seed: int
+
+
+def run_in_study(study: "Study", analysis: str, asked: Asked) -> xr.DataTree:
+    """Run an analysis after those it requires, unless the study has the result, and return it; see :meth:`Study.run`.
 
     Raises:
         AnalysisError: Analyses require each other in a circle, or one of them cannot be run on these models or data.
     """
+    kind, parameters = _chosen(analysis, asked)
+    return _Run(study, asked).result(kind, parameters)
+
+
+def check_in_study(study: "Study", analysis: str, asked: Asked) -> None:
+    """Refuse what an analysis, or one that it requires, cannot be run on; see :meth:`Study.check`.
+
+    Raises:
+        AnalysisError: As :func:`run_in_study`.
+    """
+    kind, parameters = _chosen(analysis, asked)
+    _Run(study, asked).check(kind, parameters)
+
+
+def _chosen(analysis: str, asked: Asked) -> tuple[type[Analysis], Parameters]:
     from outcrop.plugins import plugin_registry
 
     kind = plugin_registry().analysis(analysis)
-    checked = make_parameters(kind, parameters)
+    parameters = make_parameters(kind, asked.parameters)
     _refuse_circles(kind, ())
-    return _Run(study, find_subjects(study, models, data, layers), data, layers, seed).result(kind, checked)
+    return kind, parameters
 
 
 def _refuse_circles(kind: type[Analysis], requiring: tuple[str, ...]) -> None:
@@ -74,23 +91,32 @@ def _required(kind: type[Analysis]) -> list[type[Analysis]]:
     return [plugin_registry().analysis(name) for name in kind.requires]
 
 
-@dataclass(frozen=True)
 class _Run:
     """What an analysis and those that it requires have in common: the subjects, and the seed."""
 
-    study: "Study"
-    subjects: Sequence[Subject]
-    data: "Data | None"
-    layers: "Selection"
-    seed: int
+    def __init__(self, study: "Study", asked: Asked) -> None:
+        self.study, self.data, self.layers, self.seed = study, asked.data, asked.layers, asked.seed
+        self.subjects = find_subjects(study, asked.models, asked.data, asked.layers)
 
     def result(self, kind: type[Analysis], parameters: Parameters) -> xr.DataTree:
         """Return the result, computed unless the study has it, once all that must be has agreed to be."""
         provenance = self._provenance(kind, parameters)
         if not self._has(provenance):
-            self._check(kind, parameters)
+            self.check(kind, parameters)
             self._compute(kind, parameters, provenance)
         return self.study.result(kind.name, provenance.run_id)
+
+    def check(self, kind: type[Analysis], parameters: Parameters) -> None:
+        """Ask an analysis that the study has no result of whether it can be run, and those that it requires."""
+        if self._has(self._provenance(kind, parameters)):
+            return
+        check_analysis(kind, self._checked, parameters)
+        for one in _required(kind):
+            self.check(one, make_parameters(one, {}))
+
+    @cached_property
+    def _checked(self) -> Context:
+        return self._context(_not_yet, [])
 
     def _has(self, provenance: Provenance) -> bool:
         return has_result(self.study.root, provenance.analysis, provenance.run_id)
@@ -110,13 +136,6 @@ class _Run:
             environment={},
         )
 
-    def _check(self, kind: type[Analysis], parameters: Parameters) -> None:
-        check_analysis(kind, self._context(None, []), parameters)
-        for one in _required(kind):
-            defaults = make_parameters(one, {})
-            if not self._has(self._provenance(one, defaults)):
-                self._check(one, defaults)
-
     def _compute(self, kind: type[Analysis], parameters: Parameters, provenance: Provenance) -> None:
         for one in _required(kind):
             defaults = make_parameters(one, {})
@@ -134,7 +153,7 @@ class _Run:
             write_result(self.study.root, leaves, provenance.model_copy(update=times))
             self.study.refresh()
 
-    def _context(self, results: Callable[[str, str], xr.Dataset] | None, described: list[xr.Dataset]) -> Context:
+    def _context(self, results: Callable[[str, str], xr.Dataset], described: list[xr.Dataset]) -> Context:
         """Return what an analysis is given; a description of the samples that it asks for is handed back too."""
         samples = self.subjects[0].data
         return Context(
@@ -147,6 +166,13 @@ class _Run:
             described=lambda: _described(self.study, samples.node, self.data, described),
             live={one.record.name: one.model for one in self.subjects if one.model is not None},
         )
+
+
+def _not_yet(name: str, _leaf: str) -> xr.Dataset:
+    raise AnalysisError(
+        f"A check asks for a result of {name!r}, which may not be computed yet: ask for it in 'run', or check what the "
+        "models, the data and the parameters tell."
+    )
 
 
 def _described(study: "Study", node: str, data: "Data | None", computed: list[xr.Dataset]) -> xr.Dataset | None:

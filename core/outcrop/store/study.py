@@ -22,7 +22,7 @@ from outcrop.store.locking.locks import write_lock
 from outcrop.store.maintenance import copy_study, measure_study, merge_studies, prune_study
 from outcrop.store.reading.activations import Activations, Capture, find_captures
 from outcrop.store.results import read_result, read_results, stored_runs
-from outcrop.store.running import run_in_study
+from outcrop.store.running import Asked, check_in_study, run_in_study
 from outcrop.store.subjects import check_first_sample, warn_of_assumptions
 from outcrop.store.writing.additions import add_activations
 from outcrop.store.writing.captures import check_resumable, write_capture
@@ -192,11 +192,23 @@ class Study:
             DataNotFoundError: There is no sample.
         """
         self._check_writable()
-        if seed < 0:
-            raise ParameterError(f"The seed is {seed}; expected a whole number, 0 or above.")
-        if data is not None:
-            refuse_empty(len(data), data.name)
-        return run_in_study(self, analysis, models, data, layers, parameters or {}, seed)
+        return run_in_study(self, analysis, _asked(models, data, layers, parameters, seed))
+
+    def check(
+        self,
+        analysis: str,
+        *,
+        models: Sequence[Model | str],
+        data: "Data | None" = None,
+        layers: "Selection" = "all",
+        parameters: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Refuse what an analysis, or one that it requires, cannot be run on, before anything is captured or computed.
+
+        :meth:`run` does so itself. Arguments and errors are its.
+        """
+        check_in_study(self, analysis, _asked(models, data, layers, parameters, seed))
 
     # Each is a function of a study, documented where it stands.
     add_activations = add_activations
@@ -246,3 +258,17 @@ class Study:
         """Renew what other readers open quickly; whoever has written calls it at the end."""
         consolidate(self.root)
         self.root = open_root(self.root.store, self.location, self._mode)
+
+
+def _asked(
+    models: Sequence[Model | str],
+    data: "Data | None",
+    layers: "Selection",
+    parameters: Mapping[str, Any] | None,
+    seed: int,
+) -> Asked:
+    if seed < 0:
+        raise ParameterError(f"The seed is {seed}; expected a whole number, 0 or above.")
+    if data is not None:
+        refuse_empty(len(data), data.name)
+    return Asked(models, data, layers, parameters or {}, seed)

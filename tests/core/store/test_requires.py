@@ -91,7 +91,7 @@ class Choosy(Building):
 
     def check(self, context: Context, parameters: Parameters) -> None:
         self.checked.append(context.sample_count)
-        with pytest.raises(AnalysisError, match="No result of 'blocks' is at hand"):
+        with pytest.raises(AnalysisError, match="asks for a result of 'blocks', which may not be computed yet"):
             context.result("blocks", "pairwise")
         if parameters.model_dump().get("broken"):
             raise ZeroDivisionError
@@ -118,9 +118,23 @@ def test_what_cannot_be_run_is_refused_before_what_it_requires_has_run(
     open_study: Callable[..., Study], model: ArrayModel, data: IndexData, analysis: str
 ) -> None:
     study = open_study()
-    with pytest.raises(AnalysisError, match=f"'choosy' needs 1000 samples; the data has {len(data)}"):
-        study.run(analysis, models=[model], data=data)
+    for ask in (study.check, study.run):
+        with pytest.raises(AnalysisError, match=f"'choosy' needs 1000 samples; the data has {len(data)}"):
+            ask(analysis, models=[model], data=data)
     assert not study.results.children
+
+
+def test_a_check_computes_nothing_and_asks_each_analysis_once(
+    open_study: Callable[..., Study], model: ArrayModel, data: IndexData
+) -> None:
+    study = open_study()
+    Choosy.checked.clear()
+    study.check("building", models=[model], data=data)
+    with pytest.raises(AnalysisError, match="needs 1000 samples"):
+        study.check("above", models=[model], data=data)
+    assert Choosy.checked == [len(data)]
+    assert not study.results.children
+    assert not study.activations
 
 
 def test_a_check_that_fails_says_whose_it_is(

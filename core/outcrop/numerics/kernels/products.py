@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from outcrop.capture.numpy_threads import numpy_has_one_thread
+
 OFFSET = 8.0
 """Squared norm of the mean over the variance, from which features are centred before their product.
 
@@ -205,9 +207,9 @@ def symmetric_product(features: Float[Tensor, "row feature"]) -> Float[Tensor, "
     rows = len(features)
     if rows < 64:
         return features @ features.T
-    if features.device.type == "cpu" and torch.get_num_threads() == 1:
+    if features.device.type == "cpu" and torch.get_num_threads() == 1 and numpy_has_one_thread():
         # numpy calls BLAS' own symmetric product, which torch does not offer. Its threads and torch's would wait for
-        # one another, so it is for where there is one.
+        # one another, so it is for where each has one.
         array = features.numpy(force=True)
         with np.errstate(all="ignore"):  # what leaves the range of the type is seen in the matrix
             return torch.from_numpy(array @ array.T)

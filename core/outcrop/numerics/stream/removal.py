@@ -138,7 +138,8 @@ class RemovalAccumulator(ReducingAccumulator):
 
     def reduced_bytes(self, _layer: Layer, samples: int) -> int:
         """Return the size of a Gram matrix and of the components on all subsets."""
-        return 8 * samples * (samples + 2 * max((len(one.masks) for one in self._models.values()), default=1))
+        given = self._given.values() if isinstance(self._given, Mapping) else [self._given]
+        return 8 * samples * (samples + 2 * max(map(len, given)))
 
     def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], reduced: _Reduced | None) -> None:
         """Add a layer to the group.
@@ -235,8 +236,7 @@ class RemovalAccumulator(ReducingAccumulator):
                     f"There are no masks for model {name!r}; give some for every model that is streamed."
                 )
             different, place = np.unique(masks, axis=0, return_inverse=True)
-            # Two threads may come at once; the first one's stays.
-            self._models.setdefault(name, _Model(different, place.reshape(-1), None, {}, {}))
+            self._models.setdefault(name, _Model(different, place.reshape(-1), None, {}, {}))  # by any thread
         return self._models[name]
 
     def _subsets(self, name: str, sample_index: NDArray[np.int64]) -> Subsets:

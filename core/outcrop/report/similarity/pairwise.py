@@ -31,7 +31,8 @@ def draw_pairwise(dataset: "xr.Dataset", run: Run) -> Sequence[Drawing]:
     rows, columns = read_axis(dataset, "layer_a", "_a"), read_axis(dataset, "layer_b", "_b")
     kept = [str(name) for name, values in dataset.data_vars.items() if values.dims == ("layer_a", "layer_b")]
     # A store may list them in any order; the first one is shown largest.
-    kept.sort(key=lambda name: list(_TITLES).index(name) if name in _TITLES else len(_TITLES))
+    rank = {name: place for place, name in enumerate(_TITLES)}
+    kept.sort(key=lambda name: rank.get(name, len(rank)))
     key = f"{run.analysis}/{run.run_id}"
     assets: dict[str, Any] = {f"{key}/rows": rows.asset(), f"{key}/columns": columns.asset()}
     for name in kept:

@@ -1,5 +1,6 @@
 """Activations of a study as a source for analyses."""
 
+import math
 from collections.abc import Iterator
 from copy import copy
 from itertools import pairwise
@@ -48,12 +49,12 @@ class StoredSource(ActivationSource):
         sizes = np.cumsum([0, *map(bytes_per_sample, self.layers)])
         ends = [int(np.abs(sizes - sizes[-1] * part / count).argmin()) for part in range(1, count)]
         parts = [self.layers[start:end] for start, end in pairwise([0, *ends, len(self.layers)])]
-        used = [part for part in parts if part]
-        return [self._of(part, self._budget // len(used)) for part in used]
+        return [self._part(part, sum(map(bytes_per_sample, part)) / max(1, sizes[-1])) for part in parts if part]
 
-    def _of(self, layers: tuple[Layer, ...], budget: int) -> Self:
+    def _part(self, layers: tuple[Layer, ...], share: float) -> Self:
+        """Return a source of some layers, with its share of the memory."""
         made = copy(self)
-        made.layers, made._budget = layers, budget
+        made.layers, made._budget = layers, math.floor(self._budget * share)
         return made
 
     def groups(self, order: NDArray[np.int64], group_size: int) -> Iterator[tuple[NDArray[np.int64], Visit]]:

@@ -24,6 +24,7 @@ from outcrop.numerics import (
     RemovalAccumulator,
 )
 from outcrop.store.reading.stored_source import StoredSource
+from outcrop.store.reading.values import LayerValues
 from outcrop.store.study import Study
 from outcrop.store.writing.codec import Compression
 from outcrop.testing import ArrayModel, IndexData
@@ -155,8 +156,30 @@ def test_a_stored_model_is_split_into_runs_of_about_equal_size(
     assert [len(part.layers) for part in parts] == expected
     assert {part.name for part in parts} == {"net"}
     assert sum(part._budget for part in parts) <= source._budget
+    for part in parts:
+        share = sum(map(bytes_per_sample, part.layers)) / sum(map(bytes_per_sample, source.layers))
+        assert part._budget == pytest.approx(source._budget * share, abs=1)
     largest = max(sum(map(bytes_per_sample, part.layers)) for part in parts)
     assert largest <= sum(map(bytes_per_sample, source.layers)) / count + max(map(bytes_per_sample, source.layers))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_fits_into_memory_whole_is_read_once_in_parts_too(
+    open_study: OpenStudy, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    source = stored(open_study(), [64] * 5, "zstd")
+    source._budget = SAMPLES * sum(map(bytes_per_sample, source.layers))
+    reads: list[str] = []
+    rows = LayerValues.rows
+
+    def counted(self: LayerValues, positions: Any, *rest: Any) -> Any:
+        reads.append(self._layer)
+        return rows(self, positions, *rest)
+
+    monkeypatch.setattr(LayerValues, "rows", counted)
+    torch.set_num_threads(threads)
+    streamed(source, GramAccumulator(group_size=GROUP))
+    assert sorted(reads) == sorted(layer.name for layer in source.layers)
 
 
 def test_where_one_layer_is_most_of_the_work_all_threads_are_its(open_study: OpenStudy) -> None:
