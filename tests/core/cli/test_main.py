@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import outcrop
+
 Command = Callable[..., "object"]
 
 TIMM = "timm:test_resnet?pretrained=false"
@@ -179,6 +181,26 @@ def test_an_unreadable_image_is_named_counted_and_skipped_or_refused(
     assert refused.code == 1
     assert "broken.png" in refused.err
     assert len(xr.open_datatree(study, engine="zarr")["results/blocks"].children) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "needs at least 20 samples"),
+        (
+            ("-p", "reference=nosuch", "-p", "top_fraction=0.5", "-p", "fractions=0.1"),
+            "matches 'nosuch', the reference",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_activations_are_stored(
+    outcrop_command: Command, photos: Path, onnx_file: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    study = tmp_path / "s.zarr"
+    answer = outcrop_command("run", "dominant", "--model", onnx_file, "--data", photos, "--study", study, *arguments)
+    assert (answer.code, answer.out) == (1, "")
+    assert words in answer.err.splitlines()[-1]
+    assert not outcrop.open(study, mode="r").activations
 
 
 def test_a_failing_run_leaves_what_was_stored(
