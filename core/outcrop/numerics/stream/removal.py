@@ -139,7 +139,7 @@ class RemovalAccumulator(ReducingAccumulator):
     def reduced_bytes(self, _layer: Layer, samples: int) -> int:
         """Return the size of a Gram matrix and of the components on all subsets."""
         given = self._given.values() if isinstance(self._given, Mapping) else [self._given]
-        return 8 * samples * (samples + 2 * max(map(len, given)))
+        return 8 * samples * (samples + 2 * max(map(len, given), default=1))
 
     def take(self, model: str, layer: Layer, sample_index: NDArray[np.int64], reduced: _Reduced | None) -> None:
         """Add a layer to the group.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from outcrop import Layer
 from outcrop.errors import AnalysisError, ParameterError
 from outcrop.numerics import GramAccumulator, RemovalAccumulator, jackknife_error
 from outcrop.testing import AccumulatorTests, ArrayModel, noise_layers, planted_block
@@ -253,3 +254,12 @@ def test_what_does_not_fit_the_masks_is_refused(layers):
         removal(np.zeros((1, SAMPLES), dtype=bool), layers)
     with pytest.raises(AnalysisError, match=r"same group size, masks and layers merge; theirs differ"):
         RemovalAccumulator(np.ones((1, 8), dtype=bool)).merge(RemovalAccumulator(np.ones((2, 8), dtype=bool)))
+
+
+def test_the_memory_of_a_group_is_known_before_the_first_one():
+    layer = Layer("layer0", "block", 0, (4,), "float32", "made", ("feature",))
+    masks = masks_of(rankings(3))
+    given = RemovalAccumulator({"net": masks, "other": masks[:2]}, group_size=GROUP)
+    for accumulator in (given, RemovalAccumulator(masks, group_size=GROUP)):
+        assert accumulator.reduced_bytes(layer, GROUP) == 8 * GROUP * (GROUP + 2 * len(masks))
+    assert RemovalAccumulator({}, group_size=GROUP).reduced_bytes(layer, GROUP) == 8 * GROUP * (GROUP + 2)
