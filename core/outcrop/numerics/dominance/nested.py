@@ -1,6 +1,6 @@
 """Similarity of all layers on many subsets of one group of samples, from one Gram matrix of each layer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from outcrop.numerics.kernels.products import symmetric_product
 PAIR_VALUES = 1 << 22
 """Entries of Gram matrices gathered at a time (32 MiB)."""
 
-CACHED_VALUES = 1 << 18
-"""Entries of vectors multiplied by a Gram matrix at a time (2 MiB), so that product and vectors stay in the caches."""
+PAIRS_TOGETHER, VECTORS_TOGETHER = 512, 256
+"""Pairs of samples and vectors whose products are held at a time (1 MiB), so that they stay in a core's cache."""
 
 
 class Chain(NamedTuple):
@@ -135,7 +135,7 @@ def subset_sums(layers: Sequence[LayerSubsets], subsets: Subsets) -> SubsetSums:
     ``u`` of size ``s`` contributes is taken off by linearity, ``K - s u u'``, whose terms are ``u' L u`` and sums over
     samples.
 
-    Cost: ``n^2 / 2`` for every two layers and chain, ``2 n^2`` for every two layers and subset. Memory: 32 MiB, and
+    Cost: ``n^2 / 2`` for every two layers and chain, ``n^2`` for every two layers and subset. Memory: 32 MiB, and
     six maps of all layers for each subset.
     """
     kept = torch.from_numpy(subsets.kept).to(layers[0].gram)
@@ -149,10 +149,9 @@ def subset_sums(layers: Sequence[LayerSubsets], subsets: Subsets) -> SubsetSums:
     vectors = torch.stack([layer.vectors for layer in layers], dim=1)
     sizes = torch.stack([layer.sizes for layer in layers], dim=1)
     squares = vectors.square()
-    diagonals = torch.stack([layer.gram.diagonal() for layer in layers])
     # <U(K), U(u u')> of each layer's matrix K (second index) with the component of each (third).
-    mixed = _quadratic_forms([layer.gram for layer in layers], vectors)
-    mixed += (2 / (count - 2) * rows - kept[:, None] * diagonals) @ squares.mT
+    mixed = _pair_forms([layer.gram for layer in layers], vectors)
+    mixed += 2 / (count - 2) * (rows @ squares.mT)
     mixed -= whole * totals[:, :, None]
     taken = mixed * sizes[:, None, :]
     cosines = vectors @ vectors.mT
@@ -179,17 +178,44 @@ def _pair_products(grams: Sequence[Tensor], subsets: Subsets) -> Tensor:
     return found
 
 
-def _quadratic_forms(grams: Sequence[Tensor], vectors: Tensor) -> Tensor:
-    """Return ``u' K u`` (subset, layer of K, layer of u)."""
+def _pair_forms(grams: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    """Return the sum of ``K_kl u_k u_l`` over all ``k != l`` (subset, layer of K, layer of u).
+
+    Each pair of samples is met once: products of two entries of every vector, made where they fit into the caches,
+    times the entries of all matrices. That is half of the work of multiplying vectors by matrices.
+    """
     subsets, layers, samples = vectors.shape
-    rows = vectors.reshape(-1, samples)
-    found = vectors.new_empty(subsets, layers, layers)
-    step = max(1, CACHED_VALUES // samples)
-    for place, gram in enumerate(grams):
-        parts = (rows[start : start + step] for start in range(0, len(rows), step))
-        forms = torch.cat([(part @ gram).mul_(part).sum(1) for part in parts])
-        found[:, place] = forms.reshape(subsets, layers)
-    return found
+    columns = vectors.reshape(-1, samples).T.contiguous()
+    flat = [gram.reshape(-1) for gram in grams]
+    found = columns.new_zeros(len(flat), columns.shape[1])
+    space = columns.new_empty(max(PAIRS_TOGETHER, samples), VECTORS_TOGETHER)
+    for rows in _strips(samples, PAIRS_TOGETHER):
+        pairs = torch.cat([torch.arange(row * samples + row + 1, (row + 1) * samples) for row in rows])
+        pairs = pairs.to(columns.device)
+        entries = torch.stack([one.index_select(0, pairs) for one in flat])
+        for start in range(0, columns.shape[1], VECTORS_TOGETHER):
+            some = columns[:, start : start + VECTORS_TOGETHER]
+            products = space[: len(pairs), : some.shape[1]]
+            done = 0
+            for row in rows:
+                end = done + samples - 1 - row
+                torch.mul(some[row + 1 :], some[row], out=products[done:end])
+                done = end
+            found[:, start : start + VECTORS_TOGETHER].addmm_(entries, products)
+    return 2 * found.reshape(layers, subsets, layers).transpose(0, 1)
+
+
+def _strips(samples: int, pairs: int) -> Iterator[range]:
+    """Yield runs of rows above the diagonal, of at most so many entries where one row has no more."""
+    start = 0
+    while start < samples - 1:
+        stop = start + 1
+        found = samples - 1 - start
+        while stop < samples - 1 and found + samples - 1 - stop <= pairs:
+            found += samples - 1 - stop
+            stop += 1
+        yield range(start, stop)
+        start = stop
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float64]:

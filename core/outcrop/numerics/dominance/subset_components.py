@@ -3,16 +3,13 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import lapack
 from torch import Tensor
 
 from outcrop.numerics.kernels.principal import TOLERANCE, leading_component
 
-STEPS = (8, 12, 16, 20, 26, 32, 40, 56, 80, 112)
+STEPS = (8, 12, 18, 26, 36, 48, 56, 64, 80, 112)
 """Multiplications by the matrix after which subsets are asked whether they have converged; noise takes some 70."""
-
-TOGETHER = 20
-"""Steps up to which the small matrices of all subsets are decomposed in full, together: their number weighs more."""
 
 CHUNK = 32
 """Subsets whose matrices are held at a time."""
@@ -46,6 +43,8 @@ def subset_components(
     trace = _traces(gram, kept, counts)
     # What is left of equal samples is rounding of the products.
     rest = torch.nonzero(trace > 8 * torch.finfo(gram.dtype).eps * (kept @ gram.diagonal().abs())).squeeze(1)
+    if not len(rest):
+        return values, vectors
     used = kept[rest]
     found = torch.nn.functional.normalize(_apply(gram, used, _iterate(gram, used)), dim=1)
     image = _apply(gram, used, found)
@@ -94,65 +93,89 @@ def _centred_matrices(gram: Tensor, kept: Tensor) -> Tensor:
 
 def _iterate(gram: Tensor, kept: Tensor) -> Tensor:
     """Return vectors (subset, sample) that should be the first eigenvectors."""
-    subsets, samples = kept.shape
     vectors = torch.zeros_like(kept)
     # The start is the same on every device and in every process, so results are too.
-    start = torch.randn(samples, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    going = torch.arange(subsets, device=kept.device)
-    basis = torch.nn.functional.normalize(_centred(start.to(kept).expand(subsets, -1), kept), dim=1).unsqueeze(1)
-    diagonal, beside = kept.new_zeros(subsets, 0), kept.new_zeros(subsets, 0)
+    start = torch.randn(kept.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    going = torch.arange(len(kept), device=kept.device)
+    space = _Krylov(kept, torch.nn.functional.normalize(_centred(start.to(kept).expand_as(kept), kept), dim=1))
     for steps in STEPS:
-        if not len(going):
-            break
-        basis, diagonal, beside = _lengthened(gram, kept[going], basis, diagonal, beside, steps)
-        largest, best = _leading_pairs(diagonal, beside[:, :-1])
+        while len(space.diagonal) < steps:
+            space.lengthen(gram)
+        diagonal, beside = torch.stack(space.diagonal, dim=1), torch.stack(space.beside, dim=1)
+        largest, best = _leading_pairs(diagonal, beside)
         done = beside[:, -1] * best[:, -1].abs() <= TOLERANCE * largest.abs()
         if steps == STEPS[-1]:
             done = torch.ones_like(done)
-        vectors[going[done]] = (basis[done, :steps].mT @ best[done].unsqueeze(2)).squeeze(2)
-        going, basis, diagonal, beside = going[~done], basis[~done], diagonal[~done], beside[~done]
+        if bool(done.any()):
+            vectors[going[done]] = space.combined(best)[done]
+            going = going[~done]
+            space.keep(~done)
+        if not len(going):
+            break
     return vectors
 
 
 def _leading_pairs(diagonal: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest eigenvalue (matrix,) and its eigenvector (matrix, row) of symmetric tridiagonal matrices."""
-    if diagonal.shape[1] <= TOGETHER:
-        matrices = torch.diag_embed(diagonal) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-        values, vectors = torch.linalg.eigh(matrices)
-        return values[:, -1], vectors[:, :, -1]
-    last = (diagonal.shape[1] - 1,) * 2
+    """Return the largest eigenvalue (matrix,) and its eigenvector (matrix, row) of symmetric tridiagonal matrices.
+
+    LAPACK is asked directly: what scipy's ``eigh_tridiagonal`` does around it takes four times as long as the small
+    matrices themselves. A matrix on which it fails gives a vector that the caller's residuals refuse.
+    """
+    rows = diagonal.shape[1]
+    by_index = 2
     found = [
-        eigh_tridiagonal(on, off, select="i", select_range=last)
+        lapack.dstemr(on.copy(), off.copy(), by_index, 0.0, 0.0, rows, rows)  # It works in the memory of both.
         for on, off in zip(diagonal.cpu().numpy(), beside.cpu().numpy(), strict=True)
     ]
-    largest, vectors = (np.stack([pair[place] for pair in found]) for place in (0, 1))
-    return torch.from_numpy(largest[:, 0]).to(diagonal), torch.from_numpy(vectors[:, :, 0]).to(diagonal)
+    largest = np.array([values[0] for _, values, _, _ in found])
+    best = np.stack([vectors[:, 0] for _, _, vectors, _ in found])
+    return torch.from_numpy(largest).to(diagonal), torch.from_numpy(best).to(diagonal)
 
 
-def _lengthened(
-    gram: Tensor, kept: Tensor, basis: Tensor, diagonal: Tensor, beside: Tensor, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a Krylov basis and its tridiagonal matrix after more steps, with the vector that follows."""
-    before = diagonal.shape[1]
-    longer = kept.new_empty(len(kept), steps + 1, kept.shape[1])
-    longer[:, : before + 1] = basis
-    on, off = [diagonal], [beside]
-    weights = kept / kept.sum(1, keepdim=True)
-    longest = (diagonal.abs() + beside).amax(1) if before else kept.new_zeros(len(kept))
-    for step in range(before, steps):
-        current = longer[:, step]
-        following = (current @ gram).mul_(kept)
-        alpha = (following * current).sum(1)
-        following -= alpha.unsqueeze(1) * current
-        if step:
-            following -= off[-1][:, -1:] * longer[:, step - 1]
-        following -= weights * following.sum(1, keepdim=True)
-        length = following.norm(dim=1)
-        longest = torch.maximum(longest, alpha.abs() + length)
+class _Krylov:
+    """Krylov spaces of the matrices of several subsets, of the same length.
+
+    Attributes:
+        basis: For each step, a unit vector of each subset (subset, sample), and those that follow.
+        diagonal: For each step, the diagonal entry of the tridiagonal matrix of each subset.
+        beside: For each step, the entry beside it, towards the next.
+    """
+
+    def __init__(self, kept: Tensor, start: Tensor) -> None:
+        self.basis = [start]
+        self.diagonal: list[Tensor] = []
+        self.beside: list[Tensor] = []
+        self._kept = kept
+        self._weights = kept / kept.sum(1, keepdim=True)
+        self._longest = kept.new_zeros(len(kept))
+
+    def lengthen(self, gram: Tensor) -> None:
+        """Make one step."""
+        current = self.basis[-1]
+        following = (current @ gram).mul_(self._kept)
+        along = torch.linalg.vecdot(following, current)
+        following.addcmul_(along.unsqueeze(1), current, value=-1)
+        if self.beside:
+            following.addcmul_(self.beside[-1].unsqueeze(1), self.basis[-2], value=-1)
+        following.addcmul_(self._weights, following.sum(1, keepdim=True), value=-1)
+        length = torch.linalg.vector_norm(following, dim=1)
+        self._longest = torch.maximum(self._longest, along.abs() + length)
         # Rows of zeros then change no eigenvalue above zero.
-        further = length > COMPLETE * longest
-        length = torch.where(further, length, 0.0)
-        longer[:, step + 1] = following * torch.where(further, 1 / length, 0.0).unsqueeze(1)
-        on.append(alpha.unsqueeze(1))
-        off.append(length.unsqueeze(1))
-    return longer, torch.cat(on, dim=1), torch.cat(off, dim=1)
+        further = length > COMPLETE * self._longest
+        self.basis.append(following.mul_(torch.where(further, 1 / length, 0.0).unsqueeze(1)))
+        self.diagonal.append(along)
+        self.beside.append(torch.where(further, length, 0.0))
+
+    def combined(self, weights: Tensor) -> Tensor:
+        """Return a sum of each subset's basis vectors (subset, sample) by weights (subset, step)."""
+        found = torch.zeros_like(self._kept)
+        for weight, vectors in zip(weights.T, self.basis[:-1], strict=True):
+            found.addcmul_(weight.unsqueeze(1), vectors)
+        return found
+
+    def keep(self, chosen: Tensor) -> None:
+        """Go on with some of the subsets."""
+        for lists in (self.basis, self.diagonal, self.beside):
+            lists[:] = [one[chosen] for one in lists]
+        self._kept, self._weights = self._kept[chosen], self._weights[chosen]
+        self._longest = self._longest[chosen]

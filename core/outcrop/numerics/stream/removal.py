@@ -72,7 +72,7 @@ class RemovalAccumulator(ReducingAccumulator):
     once.
 
     Cost beside the Gram matrices, for each batch of n samples, L layers of a model and M different masks, which are cut
-    into chains of nested ones: ``n^2 L^2 / 2`` for each chain, ``2 n^2 L^2`` and some ``16 n^2 L`` for each mask.
+    into chains of nested ones: ``n^2 L^2 / 2`` for each chain, ``n^2 L^2`` and some ``16 n^2 L`` for each mask.
     Memory: ``8 n^2`` bytes for each layer and ``16 n`` for each layer and mask, ``32 L^2`` for each mask, and up to
     128 MiB for the groups of batches of each model.
 
