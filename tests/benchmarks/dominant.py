@@ -3,14 +3,19 @@
     python tests/benchmarks/dominant.py                                     # 10,000 samples, 100 layers of 16,384
     python tests/benchmarks/dominant.py --samples 2000 --layers 20 --stored 2   # a small run
 
-Layers are made in place, float16: noise, and in the middle half a block that 5 % of the samples carry. A few of them
-are written to a study too and read back: what one reading of all of them takes is that, scaled. Every job runs in a
-process of its own, whose peak memory is told; seconds of the processor beside those of the clock tell where others were
-at work on the machine. Passes are those that the analysis ``dominant`` makes for one model once it knows where to look.
+Layers are made in place, float16: noise, and in the middle half a block that 5 % of the samples carry. The variance of
+the noise falls with 1 over the rank of its principal component; ``--spectrum flat`` takes noise without leading
+components, on which finding them takes longest. A few of the layers are written to a study too and read back: what one
+reading of all of them takes is that, scaled. All of them do not fit into this much memory, so they are read from the
+disk: the operating system is told to forget the files before; "again" leaves it what it remembers of the few. Every job
+runs in a process of its own, whose peak memory is told; seconds of the processor beside those of the clock tell where
+others were at work on the machine. Passes are those that the analysis ``dominant`` makes for one model once it knows
+where to look.
 """
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,7 +43,20 @@ from outcrop_dominant.removal import measure_removal
 BANK = 2048
 """Rows of noise that samples are given, in another order for every layer."""
 
-JOBS = ("made", "read", "drawn", "maps", "masks", "test")
+COMPONENTS = 512
+"""Principal components of noise whose variance falls with their rank."""
+
+JOBS = ("made", "read", "again", "drawn", "maps", "masks", "test")
+
+
+def noise(rng: np.random.Generator, features: int, spectrum: str) -> NDArray[np.float32]:
+    """Return rows of noise, of variance 1 on average over the features."""
+    if spectrum == "flat":
+        return rng.standard_normal((BANK, features), dtype=np.float32)
+    components = min(COMPONENTS, features)
+    variances = 1 / np.arange(1, components + 1, dtype=np.float32)
+    scores = rng.standard_normal((BANK, components), dtype=np.float32) * np.sqrt(variances / variances.sum())
+    return scores @ rng.standard_normal((components, features), dtype=np.float32)
 
 
 class Planted(ActivationSource):
@@ -46,9 +64,9 @@ class Planted(ActivationSource):
 
     name = "planted"
 
-    def __init__(self, samples: int, layers: int, features: int) -> None:
+    def __init__(self, samples: int, layers: int, features: int, spectrum: str) -> None:
         rng = np.random.default_rng(0)
-        self.bank = torch.from_numpy(rng.standard_normal((BANK, features), dtype=np.float32)).half()
+        self.bank = torch.from_numpy(noise(rng, features, spectrum)).half()
         # Neighbours share a little, as they do in networks.
         self.rows = torch.from_numpy(rng.integers(BANK, size=(layers, samples)))
         self.carriers = torch.from_numpy(rng.permutation(samples) < samples // 20)
@@ -118,19 +136,19 @@ def visit_all(source: ActivationSource, order: NDArray[np.int64], batch_size: in
 
 def run_job(job: str, given: argparse.Namespace) -> dict[str, float]:
     """Return seconds, seconds of the processor and peak memory of one job."""
-    source = Planted(given.samples, given.layers, given.features)
+    source = Planted(given.samples, given.layers, given.features, given.spectrum)
     parameters = DominantParameters.model_validate({"batch_size": given.batch})
     context = Context([source], sample_count=given.samples)
     scale, extra = 1.0, {}
-    if job in ("read", "drawn"):
+    if job in ("read", "again", "drawn"):
         study = outcrop.open(given.study, mode="r")
         stored = study.activations["planted"]
         source = StoredSource(stored, tuple(stored.layers))  # type: ignore[assignment]
         scale = given.layers / given.stored
     masks = masks_of(context, source, parameters) if job == "masks" else np.ones((1, 1), dtype=bool)
     began, used = time.perf_counter(), time.process_time()
-    if job in ("made", "read", "drawn"):
-        order = np.arange(given.samples) if job == "read" else context.order()
+    if job in ("made", "read", "again", "drawn"):
+        order = context.order() if job in ("made", "drawn") else np.arange(given.samples)
         visit_all(source, order, given.batch)
     elif job == "maps":
         accumulator = GramAccumulator(group_size=given.batch)
@@ -153,7 +171,7 @@ def run_job(job: str, given: argparse.Namespace) -> dict[str, float]:
 
 def store(given: argparse.Namespace, path: Path) -> None:
     """Write some layers of the middle to a study."""
-    source = Planted(given.samples, given.layers, given.features)
+    source = Planted(given.samples, given.layers, given.features, given.spectrum)
     everything = np.arange(given.samples)
     first = given.layers // 2
     chosen = source.layers[first : first + given.stored]
@@ -162,12 +180,22 @@ def store(given: argparse.Namespace, path: Path) -> None:
     study.capture(ArrayModel("planted", arrays), IndexData(given.samples), layers="all", batch_size=given.batch)
 
 
+def forget(path: Path) -> None:
+    """Have the operating system drop files from its memory, so that they are read from the disk."""
+    for file in path.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def main() -> None:
     """Run all jobs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("samples", 10_000), ("layers", 100), ("features", 16_384), ("batch", 256), ("stored", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--jobs", default=",".join(JOBS), help="some of made, read, drawn, maps, masks, test")
+    parser.add_argument("--spectrum", choices=("decaying", "flat"), default="decaying", help="of the noise")
+    parser.add_argument("--jobs", default=",".join(JOBS), help="some of " + ", ".join(JOBS))
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--study", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -176,20 +204,23 @@ def main() -> None:
         return
     size = given.samples * given.layers * given.features * 2 / 2**30
     print(f"{given.samples} samples x {given.layers} layers x {given.features} features, float16: {size:.1f} GiB")
-    print(f"{torch.get_num_threads()} threads\n")
+    print(f"{given.spectrum} noise, {torch.get_num_threads()} threads\n")
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study.zarr"
-        if "read" in given.jobs or "drawn" in given.jobs:
+        if {"read", "again", "drawn"} & set(given.jobs.split(",")):
             store(given, study)
         for job in given.jobs.split(","):
+            if job in ("read", "drawn"):
+                forget(study)
             command = [sys.executable, __file__, *sys.argv[1:], "--job", job, "--study", str(study)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[job] = json.loads(out.splitlines()[-1])
     words = {
         "made": "layers made, nothing done with them",
         "read": f"layers read from a study ({given.stored} of them, scaled)",
-        "drawn": "the same in the order of a pass",
+        "again": "the same from the operating system's memory",
+        "drawn": "from the disk, in the order of a pass",
         "maps": "one map of all samples (GramAccumulator)",
         "masks": "maps of all masks (RemovalAccumulator)",
         "test": "the removal test: halves, components, ranks, maps",
