@@ -34,7 +34,8 @@ def command(output: Path, samples: int, open_report: bool) -> None:
     """Analyse the bundled models of the bundled images, and open a report. Needs no network.
 
     Networks from the zoo see photograph patches that they were not trained on; their last layers are stored, the
-    similarity of all layers is computed while they run, blocks are looked for, and a report is written.
+    similarity of the outputs of all residual blocks is computed while they run, intervals of similar layers are looked
+    for, and a report is written.
     """
     import outcrop
     from outcrop.cli.display import progress
@@ -49,7 +50,7 @@ def command(output: Path, samples: int, open_report: bool) -> None:
     click.echo(f"{len(models)} models, {len(images)} images. Writing to {location}\n")
     _keep_last_layers(study, models, images)
     parameters = {"batch_size": BATCH_SIZE}
-    show_result(study.run("blocks", models=models, data=images, layers="all", parameters=parameters))
+    show_result(study.run("blocks", models=models, data=images, layers="block", parameters=parameters))
     report = outcrop.write_report(study.results, study.data, output / REPORT_NAME, title="outcrop demo")
     click.echo(f"Study:  {location}\nReport: {report}")
     if open_report and webbrowser.open(report.absolute().as_uri()):

@@ -15,7 +15,7 @@ SAMPLES = 24
 
 def masks_of(rankings, counts):
     """Return masks that leave out so many of the first of each ranking."""
-    masks = np.ones((len(rankings) * len(counts), SAMPLES), dtype=bool)
+    masks = np.ones((len(rankings) * len(counts), len(rankings[0])), dtype=bool)
     for row, (ranking, count) in enumerate((one, count) for one in rankings for count in counts):
         masks[row, ranking[:count]] = False
     return masks
@@ -58,15 +58,19 @@ def test_masks_that_keep_the_same_samples_share_a_subset_and_too_few_have_none()
     assert found.counts.tolist() == [5, 5]
 
 
-@pytest.fixture
-def layers():
+@pytest.mark.parametrize(
+    ("samples", "rankings", "counts"),
+    [
+        (SAMPLES, 3, (0, 2, 9, 19)),
+        # More pairs in a row, and more vectors, than are multiplied at a time.
+        (700, 8, (0, 1, 2, 5, 9, 19, 50, 100, 200, 400, 600, 690)),
+    ],
+)
+def test_sums_are_those_of_u_centred_matrices_of_the_samples_kept(samples, rankings, counts):
     rng = np.random.default_rng(3)
-    return [rng.standard_normal((SAMPLES, 7)) @ np.diag([4, 2, 1, 1, 1, 1, 1]) + shift for shift in (0.0, 1.0, -2.0)]
-
-
-def test_sums_are_those_of_u_centred_matrices_of_the_samples_kept(layers):
-    rng = np.random.default_rng(4)
-    subsets = Subsets.of(masks_of([rng.permutation(SAMPLES) for _ in range(3)], (0, 2, 9, 19)))
+    scales = [4, 2, 1, 1, 1, 1, 1]
+    layers = [rng.standard_normal((samples, 7)) * scales + shift for shift in (0.0, 1.0, -2.0)]
+    subsets = Subsets.of(masks_of([rng.permutation(samples) for _ in range(rankings)], counts))
     kept = torch.from_numpy(subsets.kept).double()
     reduced = []
     for values in layers:
