@@ -23,8 +23,8 @@ from outcrop.capture.source import FORWARD_BYTES, ActivationSource, Visit, bytes
 from outcrop.errors import AnalysisError
 from outcrop.models.model import Layer
 
-MOST_MODELS = 4
-"""Models that run at the same time, each of which holds a batch of activations."""
+MOST_AT_ONCE = 4
+"""Models, or parts of one, that run at the same time, each of which holds a batch of activations."""
 
 BUDGET = 1 << 29
 """Bytes that reduced layers may hold until it is their turn."""
@@ -48,11 +48,11 @@ class _Reduced(NamedTuple):
     layers: list[tuple[Layer, list[Any]]]
 
 
-def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[Accumulator], group_size: int) -> int:
-    """Return how many models to run at the same time; 1 where one after the other is right, or faster.
+def sources_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[Accumulator], group_size: int) -> int:
+    """Return how many sources to run at the same time; 1 where one after the other is right, or faster.
 
     Args:
-        sources: One per model.
+        sources: One per model, or the parts of one.
         accumulators: All that are fed.
         group_size: Samples of a group.
     """
@@ -60,7 +60,7 @@ def models_at_once(sources: Sequence[ActivationSource], accumulators: Sequence[A
         return 1
     import torch
 
-    count = min(len(sources), torch.get_num_threads(), MOST_MODELS)
+    count = min(len(sources), torch.get_num_threads(), MOST_AT_ONCE)
     held = sum(
         accumulator.reduced_bytes(layer, group_size)
         for accumulator in accumulators
@@ -88,11 +88,11 @@ def side_by_side(
     import torch
 
     if len(sources) == 1:
-        parts = sources[0].split(min(torch.get_num_threads(), MOST_MODELS))
-        at_once = models_at_once(parts, accumulators, group_size)
+        parts = sources[0].split(min(torch.get_num_threads(), MOST_AT_ONCE))
+        at_once = sources_at_once(parts, accumulators, group_size)
         if at_once > 1:
             return parts, at_once
-    return sources, models_at_once(sources, accumulators, group_size)
+    return sources, sources_at_once(sources, accumulators, group_size)
 
 
 def all_reduce(accumulators: Sequence[Accumulator]) -> TypeGuard[Sequence[ReducingAccumulator]]:

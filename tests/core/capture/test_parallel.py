@@ -19,7 +19,7 @@ import outcrop
 from outcrop.capture import parallel
 from outcrop.capture.accumulator import ReducingAccumulator
 from outcrop.capture.engine import stream
-from outcrop.capture.parallel import AHEAD, models_at_once
+from outcrop.capture.parallel import AHEAD, sources_at_once
 from outcrop.capture.source import LiveSource
 from outcrop.data import load_data
 from outcrop.errors import AnalysisError
@@ -109,7 +109,7 @@ def streamed(of: list[Model], accumulator: Any, *, size: int = 16) -> Any:
 
 
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "MOST_MODELS", 1)
+    monkeypatch.setattr(parallel, "MOST_AT_ONCE", 1)
 
 
 def test_accumulators_take_what_they_take_of_one_model_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +375,7 @@ def test_what_follows_blocks_and_trainings_is_that_of_models_one_after_the_other
 
 
 def at_once(of: list[Model], accumulator: Any = None) -> int:
-    return models_at_once(sources(of), [accumulator or Recorder()], 16)
+    return sources_at_once(sources(of), [accumulator or Recorder()], 16)
 
 
 def test_as_many_run_at_once_as_there_are_models_and_threads() -> None:
@@ -427,6 +427,6 @@ def test_other_sources_and_accumulators_are_fed_one_after_the_other() -> None:
     arrays = {"a": np.zeros((5, 2))}
     of = [ArrayModel(name, arrays) for name in ("first", "second")]
     data = IndexData(5)
-    assert models_at_once([LiveSource(one, one.layers, data) for one in of], [Recorder()], 5) == 1
+    assert sources_at_once([LiveSource(one, one.layers, data) for one in of], [Recorder()], 5) == 1
     plain = ComponentsAccumulator()
-    assert models_at_once(sources(models(2)), [Recorder(), plain], 16) == 1
+    assert sources_at_once(sources(models(2)), [Recorder(), plain], 16) == 1

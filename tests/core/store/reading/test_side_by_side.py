@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from outcrop.capture import parallel
 from outcrop.capture.accumulator import Accumulator
 from outcrop.capture.engine import stream
 from outcrop.capture.parallel import side_by_side
-from outcrop.capture.source import bytes_per_sample
+from outcrop.capture.source import LiveSource, bytes_per_sample
+from outcrop.data import load_data
 from outcrop.errors import AnalysisError, StudyError
+from outcrop.models import load_model
 from outcrop.models.model import Layer
 from outcrop.numerics import (
     DirectionsAccumulator,
@@ -194,6 +197,65 @@ def test_stored_models_run_side_by_side_whole(open_study: OpenStudy) -> None:
     visited, at_once = side_by_side([source, source], [GramAccumulator(group_size=GROUP)], GROUP)
     assert list(visited) == [source, source]
     assert at_once == 2
+
+
+def test_a_stored_and_a_live_model_run_side_by_side(open_study: OpenStudy) -> None:
+    source = stored(open_study(), [64, 90])
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(20, 70), torch.nn.Tanh(), torch.nn.Linear(70, 60)).eval()
+    model = load_model(network, name="live", input_shape=(20,))
+    images = load_data(np.random.default_rng(3).normal(size=(SAMPLES, 20)).astype(np.float32))
+    sources = [source, LiveSource(model, model.layers, images)]
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        accumulator = GramAccumulator(group_size=GROUP)
+        assert side_by_side(sources, [accumulator], GROUP) == (sources, threads)
+        stream(sources, [accumulator], order=lambda _: np.arange(SAMPLES), batch_size=GROUP)
+        found.append(accumulator.finish())
+    one, other = found
+    assert [(name, layer.name) for name, layer in one.layers] == [(name, layer.name) for name, layer in other.layers]
+    assert {name for name, _ in one.layers} == {"net", "live"}
+    np.testing.assert_allclose(one.similarity, other.similarity, rtol=2e-5, atol=1e-6)
+
+
+def test_fewer_parts_than_threads_run_at_once_where_memory_is_short(
+    open_study: OpenStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = stored(open_study(), [64] * 6)
+    torch.set_num_threads(3)
+    assert side_by_side([source], [GramAccumulator(group_size=GROUP)], GROUP)[1] == 3
+    monkeypatch.setattr(parallel, "FORWARD_BYTES", 2 * GROUP * bytes_per_sample(source.layers[0]))
+    visited, at_once = side_by_side([source], [GramAccumulator(group_size=GROUP)], GROUP)
+    assert (len(visited), at_once) == (3, 2)
+    grams, alone = GramAccumulator(group_size=GROUP), GramAccumulator(group_size=GROUP)
+    streamed(source, grams)
+    torch.set_num_threads(1)
+    streamed(source, alone)
+    np.testing.assert_allclose(grams.finish().similarity, alone.finish().similarity, rtol=2e-5, atol=1e-6)
+
+
+def test_an_interrupt_ends_all_parts_and_the_next_run_is_whole(open_study: OpenStudy) -> None:
+    source = stored(open_study(), [64] * 4)
+    groups = iter(range(SAMPLES))
+
+    class Interrupted(GramAccumulator):
+        def end_batch(self) -> None:
+            super().end_batch()
+            if next(groups) == 2:
+                raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        streamed(source, Interrupted(group_size=GROUP))
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 2
+    assert next(groups) == 3
+    found, alone = GramAccumulator(group_size=GROUP), GramAccumulator(group_size=GROUP)
+    streamed(source, found)
+    torch.set_num_threads(1)
+    streamed(source, alone)
+    np.testing.assert_allclose(found.finish().similarity, alone.finish().similarity, rtol=2e-5, atol=1e-6)
 
 
 def test_what_cannot_be_read_ends_the_stream_with_its_name(open_study: OpenStudy, tmp_path: Path) -> None:
