@@ -9,8 +9,8 @@ components, on which finding them takes longest. A few of the layers are written
 reading of all of them takes is that, scaled. All of them do not fit into this much memory, so they are read from the
 disk: the operating system is told to forget the files before; "again" leaves it what it remembers of the few. Every job
 runs in a process of its own, whose peak memory is told; seconds of the processor beside those of the clock tell where
-others were at work on the machine. Passes are those that the analysis ``dominant`` makes for one model once it knows
-where to look.
+others were at work on the machine. Maps, masks and the test make the layers that they take, and read none. Passes are
+those that the analysis ``dominant`` makes for one model once it knows where to look.
 """
 
 import argparse
@@ -181,7 +181,7 @@ def store(given: argparse.Namespace, path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Have the operating system drop files from its memory, so that they are read from the disk."""
+    """Have the operating system drop files from its memory, so that they are read from the disk, where there is one."""
     for file in path.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
@@ -220,7 +220,7 @@ def main() -> None:
         "made": "layers made, nothing done with them",
         "read": f"layers read from a study ({given.stored} of them, scaled)",
         "again": "the same from the operating system's memory",
-        "drawn": "from the disk, in the order of a pass",
+        "drawn": "the same from the disk, in the order of a pass",
         "maps": "one map of all samples (GramAccumulator)",
         "masks": "maps of all masks (RemovalAccumulator)",
         "test": "the removal test: halves, components, ranks, maps",

@@ -31,7 +31,7 @@ BATCH_SIZE = 128
 @click.option("--samples", type=click.IntRange(16), default=1024, show_default=True, help="Images to look at.")
 @click.option("--open/--no-open", "open_report", default=True, help="Open the report in a browser.")
 def command(output: Path, samples: int, open_report: bool) -> None:
-    """Analyse the bundled models of the bundled images, and open a report. Needs no network.
+    """Analyse the bundled models of photograph patches, and open a report. Needs no network.
 
     Networks from the zoo see photograph patches that they were not trained on; their last layers are stored, the
     similarity of the outputs of all residual blocks is computed while they run, intervals of similar layers are looked

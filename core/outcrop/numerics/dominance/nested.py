@@ -136,7 +136,7 @@ def subset_sums(layers: Sequence[LayerSubsets], subsets: Subsets) -> SubsetSums:
     samples.
 
     Cost: ``n^2 / 2`` for every two layers and chain, ``n^2`` for every two layers and subset. Memory: 32 MiB, and
-    six maps of all layers for each subset.
+    for each subset seven maps of all layers and four times their vectors.
     """
     kept = torch.from_numpy(subsets.kept).to(layers[0].gram)
     count = kept.sum(1)[:, None, None]
@@ -202,11 +202,11 @@ def _pair_forms(grams: Sequence[Tensor], vectors: Tensor) -> Tensor:
                 torch.mul(some[row + 1 :], some[row], out=products[done:end])
                 done = end
             found[:, start : start + VECTORS_TOGETHER].addmm_(entries, products)
-    return 2 * found.reshape(layers, subsets, layers).transpose(0, 1)
+    return found.mul_(2).reshape(layers, subsets, layers).transpose(0, 1)
 
 
 def _strips(samples: int, pairs: int) -> Iterator[range]:
-    """Yield runs of rows above the diagonal, of at most so many entries where one row has no more."""
+    """Yield runs of rows of at most so many entries above the diagonal, or one row that alone has more."""
     start = 0
     while start < samples - 1:
         stop = start + 1

@@ -124,7 +124,7 @@ def _leading_pairs(diagonal: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
     rows = diagonal.shape[1]
     by_index = 2
     found = [
-        lapack.dstemr(on.copy(), off.copy(), by_index, 0.0, 0.0, rows, rows)  # It works in the memory of both.
+        lapack.dstemr(on, off.copy(), by_index, 0.0, 0.0, rows, rows)  # It works in the memory of the second.
         for on, off in zip(diagonal.cpu().numpy(), beside.cpu().numpy(), strict=True)
     ]
     largest = np.array([values[0] for _, values, _, _ in found])
@@ -136,7 +136,7 @@ class _Krylov:
     """Krylov spaces of the matrices of several subsets, of the same length.
 
     Attributes:
-        basis: For each step, a unit vector of each subset (subset, sample), and those that follow.
+        basis: Unit vectors of each subset (subset, sample), one more than steps; zeros once a space is complete.
         diagonal: For each step, the diagonal entry of the tridiagonal matrix of each subset.
         beside: For each step, the entry beside it, towards the next.
     """
